@@ -1,0 +1,81 @@
+"""Write OpenShell drivers: subclass, run, and every gateway line can use it.
+
+The names here are for the author of a driver. Importing them imports neither gRPC nor pydantic;
+`openshell_drivers.server`, `.client`, `.tokens` and `.registry` are for those who run or call one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from openshell_drivers.backoff import Backoff as Backoff
+from openshell_drivers.credential_store import CredentialSlot as CredentialSlot
+from openshell_drivers.credential_store import CredentialStore as CredentialStore
+from openshell_drivers.credential_store import ListedCredential as ListedCredential
+from openshell_drivers.credential_store import StoreCapabilities as StoreCapabilities
+from openshell_drivers.credential_store import StoredCredential as StoredCredential
+from openshell_drivers.credentials import Credential as Credential
+from openshell_drivers.credentials import CredentialInfo as CredentialInfo
+from openshell_drivers.credentials import CredentialRef as CredentialRef
+from openshell_drivers.credentials import CredentialsDriver as CredentialsDriver
+from openshell_drivers.driver import Driver as Driver
+from openshell_drivers.errors import Aborted as Aborted
+from openshell_drivers.errors import AlreadyExists as AlreadyExists
+from openshell_drivers.errors import ConfigError as ConfigError
+from openshell_drivers.errors import DataLoss as DataLoss
+from openshell_drivers.errors import DeadlineExceeded as DeadlineExceeded
+from openshell_drivers.errors import DriverError as DriverError
+from openshell_drivers.errors import FailedPrecondition as FailedPrecondition
+from openshell_drivers.errors import Internal as Internal
+from openshell_drivers.errors import InvalidArgument as InvalidArgument
+from openshell_drivers.errors import NotFound as NotFound
+from openshell_drivers.errors import PermissionDenied as PermissionDenied
+from openshell_drivers.errors import ResourceExhausted as ResourceExhausted
+from openshell_drivers.errors import SocketError as SocketError
+from openshell_drivers.errors import Unauthenticated as Unauthenticated
+from openshell_drivers.errors import Unavailable as Unavailable
+from openshell_drivers.errors import Unimplemented as Unimplemented
+from openshell_drivers.secrets import Secret as Secret
+
+if TYPE_CHECKING:
+    from openshell_drivers.config import DriverConfig as DriverConfig
+
+__all__ = [
+    "Aborted",
+    "AlreadyExists",
+    "Backoff",
+    "ConfigError",
+    "Credential",
+    "CredentialInfo",
+    "CredentialRef",
+    "CredentialSlot",
+    "CredentialStore",
+    "CredentialsDriver",
+    "DataLoss",
+    "DeadlineExceeded",
+    "Driver",
+    "DriverConfig",
+    "DriverError",
+    "FailedPrecondition",
+    "Internal",
+    "InvalidArgument",
+    "ListedCredential",
+    "NotFound",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "Secret",
+    "SocketError",
+    "StoreCapabilities",
+    "StoredCredential",
+    "Unauthenticated",
+    "Unavailable",
+    "Unimplemented",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "DriverConfig":  # brings pydantic, which a driver without a config need not pay for
+        from openshell_drivers.config import DriverConfig
+
+        return DriverConfig
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

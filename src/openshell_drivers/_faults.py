@@ -1,0 +1,37 @@
+"""Describe an exception by types and places, never by its text, which may hold anything.
+
+What logs and exits use for an exception that nobody expected.
+"""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import PurePath
+from typing import Final
+
+_FRAMES: Final = 4
+_DEPTH: Final = 5
+
+
+def describe(error: BaseException) -> str:
+    """Say what was raised and where: ``KeyError at driver.py:31 in resolve; from OSError ...``."""
+    parts = []
+    seen: BaseException | None = error
+    while seen is not None and len(parts) < _DEPTH:
+        parts.append(_one(seen))
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+    return "; from ".join(parts)
+
+
+def _one(error: BaseException) -> str:
+    name = type(error).__qualname__
+    if isinstance(error, BaseExceptionGroup):
+        inner = ", ".join(describe(each) for each in error.exceptions[:_DEPTH])
+        return f"{name}({inner})"
+    if isinstance(error, OSError) and error.errno is not None:
+        name = f"{name}(errno {error.errno})"
+    frames = [
+        f"{PurePath(frame.f_code.co_filename).name}:{line} in {frame.f_code.co_name}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+    ]
+    return f"{name} at {' < '.join(reversed(frames[-_FRAMES:]))}" if frames else name

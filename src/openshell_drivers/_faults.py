@@ -15,7 +15,7 @@ _DEPTH: Final = 5
 
 def describe(error: BaseException) -> str:
     """Say what was raised and where: ``KeyError at driver.py:31 in resolve; from OSError ...``."""
-    parts = []
+    parts: list[str] = []
     seen: BaseException | None = error
     while seen is not None and len(parts) < _DEPTH:
         parts.append(_one(seen))

@@ -1,0 +1,116 @@
+"""The process's logs: one line per record on standard error, JSON or text, no exception text.
+
+Third-party loggers stay at WARNING whatever the level: HTTP and HTTP/2 libraries log headers when
+asked for more. An exception attached to a record is rendered by `_faults.describe`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any, Final, Literal
+
+from openshell_drivers._faults import describe
+
+LogFormat = Literal["json", "text"]
+
+#: What a LogRecord has of its own; everything else on it came through `extra`.
+_OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_LONGEST: Final = 512
+
+
+def printable(text: str, limit: int = _LONGEST) -> str:
+    """Make text from outside fit for a log line: bounded, without control characters."""
+    if len(text) > limit:
+        text = text[:limit] + "..."
+    return text if text.isprintable() else "".join(_safe(c) for c in text)
+
+
+def _safe(character: str) -> str:
+    if character.isprintable():
+        return character
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    fields = {key: value for key, value in vars(record).items() if key not in _OWN}
+    if record.exc_info and record.exc_info[1] is not None:
+        fields["fault"] = describe(record.exc_info[1])
+    return fields
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, int | float | bool) or value is None:
+        return value
+    return printable(str(value))
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per line: ``ts``, ``level``, ``logger``, ``msg`` and the extra fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "ts": _timestamp(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "msg": printable(record.getMessage()),
+        }
+        for key, value in _fields(record).items():
+            line[key] = _plain(value)
+        return json.dumps(line, ensure_ascii=False, separators=(",", ":"))
+
+
+class TextFormatter(logging.Formatter):
+    """The same for people: time, level, message, ``key=value``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        head = f"{_timestamp(record.created)} {record.levelname.lower():7} {record.getMessage()}"
+        parts = [printable(head)]
+        parts += [f"{key}={_plain(value)}" for key, value in _fields(record).items()]
+        return " ".join(parts)
+
+
+_second: tuple[int, str] = (-1, "")
+
+
+def _timestamp(created: float) -> str:
+    global _second  # noqa: PLW0603  # the text of the current second, made once for its records
+    whole = int(created)
+    if whole != _second[0]:
+        _second = (whole, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)))
+    return f"{_second[1]}.{int((created - whole) * 1000):03d}Z"
+
+
+def configure(level: str, style: LogFormat, packages: Iterable[str] = ()) -> None:
+    """Send the process's logs to standard error.
+
+    `level` holds for this package and for `packages`, the driver's own; all others are heard from
+    WARNING on.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.raiseExceptions = False  # a broken pipe on stderr must not print the record
+    logging.captureWarnings(True)
+    for name in ("openshell_drivers", *packages):
+        logging.getLogger(name).setLevel(level.upper())
+
+
+def quiet_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Have the event loop report lost exceptions by type and place, not by repr."""
+    log = logging.getLogger("openshell_drivers.loop")
+
+    def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        fault = context.get("exception")
+        log.error(
+            "unhandled error in the event loop",
+            extra={"fault": describe(fault) if isinstance(fault, BaseException) else "unknown"},
+        )
+
+    loop.set_exception_handler(report)

@@ -1,0 +1,130 @@
+"""The strict-peer relay: accept, ask the kernel who is calling, and only then pass bytes on.
+
+grpcio has no accept hook and tells nobody a peer's credentials, so the check stands in front of it.
+Knows nothing of gRPC.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final, cast
+
+_log: Final = logging.getLogger("openshell_drivers.socket")
+_UCRED: Final = struct.Struct("3i")  # pid, uid, gid: struct ucred, unix(7)
+_BACKLOG: Final = 128
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """Ask the kernel for the user of the process that connected."""
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    return int(_UCRED.unpack(raw)[1])
+
+
+class _Half(asyncio.Protocol):
+    """One end of a relayed connection: what it reads, the other end writes."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.other: _Half | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.write(data)
+
+    def pause_writing(self) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.resume_reading()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.close()
+
+
+class _Outer(_Half):
+    """The end that faces the peer. Reads nothing before the peer is known and the way is open."""
+
+    def __init__(self, relay: _Relay) -> None:
+        super().__init__()
+        self._relay = relay
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        connection = transport.get_extra_info("socket")
+        uid = peer_uid(connection)
+        if uid not in self._relay.allowed:
+            _log.warning("peer refused", extra={"peer_uid": uid})
+            cast("asyncio.Transport", transport).abort()
+            return
+        cast("asyncio.Transport", transport).pause_reading()
+        self._relay.open(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        self._relay.opened.discard(self)
+
+
+class _Relay:
+    def __init__(self, target: str, allowed: frozenset[int]) -> None:
+        self.allowed = allowed
+        self.opened: set[_Outer] = set()
+        self._target = target
+        self._dialling: set[asyncio.Task[None]] = set()
+
+    def open(self, outer: _Outer) -> None:
+        self.opened.add(outer)
+        task = asyncio.get_running_loop().create_task(self._dial(outer))
+        self._dialling.add(task)
+        task.add_done_callback(self._dialling.discard)
+
+    async def _dial(self, outer: _Outer) -> None:
+        assert outer.transport is not None  # noqa: S101  # set by connection_made, for the checker
+        loop = asyncio.get_running_loop()
+        try:
+            _, inner = await loop.create_unix_connection(_Half, self._target)
+        except OSError:
+            outer.transport.abort()
+            return
+        if outer.transport.is_closing():
+            if inner.transport is not None:
+                inner.transport.abort()
+            return
+        inner.other, outer.other = outer, inner
+        outer.transport.resume_reading()
+
+    async def close(self) -> None:
+        for task in list(self._dialling):
+            task.cancel()
+        for outer in list(self.opened):
+            if outer.transport is not None:
+                outer.transport.close()
+        await asyncio.gather(*self._dialling, return_exceptions=True)
+
+
+@asynccontextmanager
+async def relaying(bind_path: str, target: str, allowed: frozenset[int]) -> AsyncIterator[None]:
+    """Listen at `bind_path` and relay the connections of the allowed users to `target`.
+
+    A connection of anybody else is closed before one byte of it is read.
+    """
+    relay = _Relay(target, allowed)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    listener.bind(bind_path)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_unix_server(lambda: _Outer(relay), sock=listener, backlog=_BACKLOG)
+    try:
+        yield
+    finally:
+        server.close()
+        await relay.close()

@@ -1,0 +1,235 @@
+"""Turn a coroutine over messages into a gRPC handler, with everything that every call needs.
+
+One wrapper per method, composed at registration: decoding, deadline, limits, status mapping, log
+line. Knows nothing of any service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, NoReturn, TypeVar
+
+import anyio
+import grpc
+from google.protobuf.message import DecodeError, Message
+from grpc import aio
+
+from openshell_drivers._faults import describe
+from openshell_drivers._logs import printable
+from openshell_drivers.errors import (
+    DeadlineExceeded,
+    DriverError,
+    Internal,
+    InvalidArgument,
+    ResourceExhausted,
+    Unavailable,
+)
+
+_log: Final = logging.getLogger("openshell_drivers.rpc")
+#: grpcio fails the whole call when a status message passes about 8 KiB in its percent-encoded
+#: form, in which a byte may take three.
+_LONGEST_STATUS: Final = 2048
+_INTERNAL: Final = "internal error; the driver's log says where"
+
+RequestT = TypeVar("RequestT", bound=Message)
+ResponseT = TypeVar("ResponseT", bound=Message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unary(Generic[RequestT, ResponseT]):
+    """One method that answers a request with a response."""
+
+    name: str
+    request: type[RequestT]
+    answer: Callable[[RequestT], Awaitable[ResponseT]]
+    about: Callable[[RequestT], str] | None = None
+    """The name of what the call is about, for the log line. Never a value."""
+    quiet: bool = False
+    """Called all the time by machines: logged at DEBUG, and outside the limits on calls."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream(Generic[RequestT, ResponseT]):
+    """One method that answers a request with responses until either side ends."""
+
+    name: str
+    request: type[RequestT]
+    answer: Callable[[RequestT], AsyncIterator[ResponseT]]
+    quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A gRPC service under its real name."""
+
+    name: str
+    methods: Sequence[Unary[Any, Any] | Stream[Any, Any]]
+
+
+@dataclass(slots=True)
+class Traffic:
+    """The calls of one server: how many may be under way, and how they come to an end."""
+
+    call_timeout: float
+    max_calls: int
+    max_streams: int
+    calls: int = 0
+    closing: bool = False
+    streams: set[anyio.CancelScope] = field(default_factory=set)
+    idle: anyio.Event = field(default_factory=anyio.Event)
+
+    def admit(self) -> None:
+        """Count a unary call in, or refuse it."""
+        if self.closing:
+            raise Unavailable("the driver is shutting down")
+        if self.calls >= self.max_calls:
+            raise ResourceExhausted("too many calls at once")
+        self.calls += 1
+
+    def release(self) -> None:
+        """Count a unary call out."""
+        self.calls -= 1
+        if self.closing and self.calls == 0:
+            self.idle.set()
+
+    def close(self) -> None:
+        """Refuse new calls from now on and end all streams; `idle` is set when calls are done."""
+        self.closing = True
+        for scope in list(self.streams):
+            scope.cancel()
+        if self.calls == 0:
+            self.idle.set()
+
+
+def generic_handler(service: Service, traffic: Traffic) -> grpc.GenericRpcHandler:
+    """Bind all methods of a service under its real name."""
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+        method.name: (
+            grpc.unary_unary_rpc_method_handler(_unary(service.name, method, traffic))
+            if isinstance(method, Unary)
+            else grpc.unary_stream_rpc_method_handler(_stream(service.name, method, traffic))
+        )
+        for method in service.methods
+    }
+    return grpc.method_handlers_generic_handler(service.name, handlers)
+
+
+_Context = aio.ServicerContext[bytes, bytes]
+
+
+def _unary(
+    service: str, method: Unary[Any, Any], traffic: Traffic
+) -> Callable[[bytes, _Context], Awaitable[bytes]]:
+    answer, parse, about = method.answer, method.request.FromString, method.about
+    line = _CallLine(service, method.name, logging.DEBUG if method.quiet else logging.INFO)
+
+    async def handle(raw: bytes, context: _Context) -> bytes:
+        started = time.perf_counter()
+        code, subject, admitted = "CANCELLED", None, False
+        try:
+            if not method.quiet:
+                traffic.admit()
+                admitted = True
+            request = parse(raw)
+            subject = about(request) if about is not None else None
+            if context.time_remaining() is None:
+                async with asyncio.timeout(traffic.call_timeout):
+                    response = await answer(request)
+            else:
+                response = await answer(request)
+            data: bytes = response.SerializeToString()
+            code = "OK"
+            return data
+        except Exception as error:  # noqa: BLE001  # the border: everything becomes a status
+            status = _status(error)
+            code = status.code
+            await _abort(context, status)
+        finally:
+            if admitted:
+                traffic.release()
+            line.write(code, subject, started)
+
+    return handle
+
+
+def _stream(
+    service: str, method: Stream[Any, Any], traffic: Traffic
+) -> Callable[[bytes, _Context], Awaitable[None]]:
+    line = _CallLine(service, method.name, logging.DEBUG if method.quiet else logging.INFO)
+
+    async def handle(raw: bytes, context: _Context) -> None:
+        started = time.perf_counter()
+        code = "CANCELLED"
+        scope = anyio.CancelScope()
+        try:
+            if traffic.closing:
+                raise Unavailable("the driver is shutting down")
+            if len(traffic.streams) >= traffic.max_streams:
+                raise ResourceExhausted("too many streams at once")
+            traffic.streams.add(scope)
+            # At once: grpcio sends none before the first message, and a gateway waits for them
+            # with its lease in hand (COMP-WATCH-04).
+            await context.send_initial_metadata(())
+            request = method.request.FromString(raw)
+            with scope:
+                async for response in method.answer(request):
+                    await context.write(response.SerializeToString())
+            if scope.cancelled_caught:
+                raise Unavailable("the driver is shutting down")
+            code = "OK"
+        except Exception as error:  # noqa: BLE001  # the border: everything becomes a status
+            status = _status(error)
+            code = status.code
+            await _abort(context, status)
+        finally:
+            traffic.streams.discard(scope)
+            line.write(code, None, started)
+
+    return handle
+
+
+def _status(error: Exception) -> DriverError:
+    match error:
+        case DriverError():
+            return error
+        case TimeoutError():
+            return DeadlineExceeded("the driver did not finish in time")
+        case DecodeError():
+            return InvalidArgument("the request is not a message of this method")
+        case _:
+            _log.error("unexpected error in a call", extra={"fault": describe(error)})
+            return Internal(_INTERNAL)
+
+
+async def _abort(context: _Context, status: DriverError) -> NoReturn:
+    code = getattr(grpc.StatusCode, status.code, grpc.StatusCode.UNKNOWN)
+    await context.abort(code, bounded(status.message))
+
+
+def bounded(message: str) -> str:
+    """Cut a status message to what every client can receive, without control characters."""
+    text = printable(message, _LONGEST_STATUS)
+    raw = text.encode("utf-8", "replace")
+    if len(raw) <= _LONGEST_STATUS:
+        return text
+    return raw[: _LONGEST_STATUS - 3].decode("utf-8", "ignore") + "..."
+
+
+class _CallLine:
+    """The one log line of a call: method, what it is about, status, milliseconds."""
+
+    def __init__(self, service: str, method: str, level: int) -> None:
+        self._level = level
+        self._extra = {"service": service, "method": method}
+
+    def write(self, code: str, subject: str | None, started: float) -> None:
+        if _log.isEnabledFor(self._level):
+            extra: dict[str, object] = {**self._extra, "code": code}
+            if subject is not None:
+                extra["subject"] = subject
+            extra["ms"] = round((time.perf_counter() - started) * 1000, 3)
+            _log.log(self._level, "call", extra=extra)

@@ -1,0 +1,288 @@
+"""Claim a Unix socket path safely, publish a listening socket under it, and give it back.
+
+grpcio takes over live sockets, removes its successor's and follows the umask, so it never sees the
+real path: a server binds inside a private directory, and `Claim.publish` renames the socket to its
+place when the service can answer. Knows nothing of gRPC.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import grp
+import logging
+import os
+import secrets
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from openshell_drivers.errors import SocketError
+
+_log: Final = logging.getLogger("openshell_drivers.socket")
+_LONGEST: Final = 107  # sun_path holds 108 bytes, the last of them a zero
+_PRIVATE: Final = ".openshell-"
+_PROBE_SECONDS: Final = 1.0
+_LOCK_SECONDS: Final = 2.0
+_LEFTOVER_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SocketPolicy:
+    """Who may reach the socket."""
+
+    group: int | str | None = None
+    """A group, by number or name, that may connect too: the socket gets mode 0660 and that group,
+    a directory made for it 0750. None: only the driver's own user, 0600 and 0700 (COMP-SOCK-05).
+    There is no mode that lets everybody in."""
+    allowed_uids: frozenset[int] | None = None
+    """Strict peers: only processes of these users get a byte through, whatever the modes say
+    (COMP-SOCK-06). Costs a relay in front of the server. None: the modes decide."""
+
+    @property
+    def mode(self) -> int:
+        """The socket's mode."""
+        return 0o600 if self.group is None else 0o660
+
+    @property
+    def directory_mode(self) -> int:
+        """The mode of a directory that the server makes for the socket."""
+        return 0o700 if self.group is None else 0o750
+
+    def gid(self) -> int:
+        """The group's number, -1 for none. Raises `SocketError` if there is no such group."""
+        if self.group is None:
+            return -1
+        if isinstance(self.group, int):
+            return self.group
+        if self.group.isdecimal():
+            return int(self.group)
+        try:
+            return grp.getgrnam(self.group).gr_gid
+        except KeyError:
+            raise SocketError(f"there is no group {self.group!r}") from None
+
+
+def check_path(path: Path) -> None:
+    """Refuse a path that no client could dial."""
+    raw = os.fsencode(path)
+    if len(raw) > _LONGEST:
+        raise SocketError(
+            f"socket path {str(path)!r} has {len(raw)} bytes, the kernel's limit is {_LONGEST}"
+        )
+    if "%" in str(path):
+        raise SocketError(f"socket path {str(path)!r} has a '%', which gRPC clients decode")
+    if not path.name or path.name in {".", ".."}:
+        raise SocketError(f"socket path {str(path)!r} names a directory")
+
+
+@dataclass(slots=True)
+class Claim:
+    """A private place to bind in, and the right to publish what was bound.
+
+    Made by `claim`. Between the two, nothing exists under the real path.
+    """
+
+    path: Path
+    policy: SocketPolicy
+    private: Path
+    handle: int
+    _published: tuple[int, int] | None = field(default=None)
+
+    def bind_path(self, name: str) -> str:
+        """Where to bind: a short path into the private directory, whatever the real one's length.
+
+        It goes through this process's own descriptor, so it means nothing to another process, and
+        a server that removes it on its way out can never meet a file it did not make.
+        """
+        return f"/proc/self/fd/{self.handle}/{name}"
+
+    def publish(self, name: str) -> None:
+        """Give a bound socket its mode and move it to the real path, atomically.
+
+        Raises `SocketError` if a live socket is there, or anything that is not our own stale one.
+        """
+        bound = self.private / name
+        gid = self.policy.gid()
+        if gid != -1:
+            os.chown(bound, -1, gid)
+        bound.chmod(self.policy.mode)
+        with _locked(self.path.parent):
+            _refuse_unless_free(self.path)
+            status = bound.lstat()
+            bound.rename(self.path)
+            self._published = (status.st_dev, status.st_ino)
+        with contextlib.suppress(OSError):  # stays if another socket is still bound in it
+            self.private.rmdir()
+
+    def withdraw(self) -> None:
+        """Remove the socket if it is still ours; a successor's stays. Never raises."""
+        published, self._published = self._published, None
+        if published is None:
+            return
+        with contextlib.suppress(OSError, SocketError), _locked(self.path.parent):
+            status = self.path.lstat()
+            if (status.st_dev, status.st_ino) == published:
+                self.path.unlink()
+
+
+@contextmanager
+def claim(path: Path, policy: SocketPolicy) -> Iterator[Claim]:
+    """Check the path and its directory, and make a private place beside it.
+
+    Raises `SocketError`, saying which rule is broken: path too long, ``%`` in it, directory a
+    symlink, foreign or open to everybody, something other than a socket in the way, a foreign
+    socket, a live one. Nothing that is in the way is touched. On leaving, the published socket is
+    withdrawn and the private place removed.
+    """
+    check_path(path)
+    _prepare_directory(path.parent, policy)
+    _refuse_unless_free(path)
+    _sweep(path.parent)
+    private = path.parent / f"{_PRIVATE}{os.getpid():x}-{secrets.token_hex(4)}"
+    try:
+        private.mkdir(mode=0o700)
+    except OSError as error:
+        raise SocketError(f"cannot write in {str(path.parent)!r}: {_reason(error)}") from None
+    private.chmod(0o700)
+    handle = os.open(private, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    made = Claim(path, policy, private, handle)
+    try:
+        yield made
+    finally:
+        made.withdraw()
+        _remove(private)
+        os.close(handle)
+
+
+def _prepare_directory(directory: Path, policy: SocketPolicy) -> None:
+    try:
+        _make(directory, policy)
+        status = directory.lstat()
+    except OSError as error:
+        raise SocketError(f"cannot use directory {str(directory)!r}: {_reason(error)}") from None
+    if stat.S_ISLNK(status.st_mode):
+        raise SocketError(f"socket directory {str(directory)!r} is a symbolic link")
+    if not stat.S_ISDIR(status.st_mode):
+        raise SocketError(f"socket directory {str(directory)!r} is not a directory")
+    if status.st_uid not in {0, os.geteuid()}:
+        raise SocketError(
+            f"socket directory {str(directory)!r} belongs to uid {status.st_uid}, "
+            f"this process is uid {os.geteuid()}"
+        )
+    _judge_mode(directory, status, policy)
+
+
+def _make(directory: Path, policy: SocketPolicy) -> None:
+    if directory.exists() or directory.is_symlink():
+        return
+    _make(directory.parent, policy)
+    # Two drivers of one pod may start together.
+    with contextlib.suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+        if policy.group is not None:
+            os.chown(directory, -1, policy.gid())
+        directory.chmod(policy.directory_mode)  # mkdir followed the umask
+
+
+def _judge_mode(directory: Path, status: os.stat_result, policy: SocketPolicy) -> None:
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        # Who may write here may put another socket in our place. The root of a pod's emptyDir
+        # looks like this, and only the pod's containers see it; anything else is refused.
+        if status.st_uid != 0:
+            raise SocketError(f"socket directory {str(directory)!r} is writable by everybody")
+        _log.warning(
+            "socket directory is writable by everybody; prefer a subdirectory",
+            extra={"directory": str(directory)},
+        )
+    elif (
+        status.st_uid == os.geteuid()
+        and mode & ~policy.directory_mode & 0o777
+        and not any(directory.iterdir())
+    ):
+        # Ours and empty: made for us, before us, with a wider umask.
+        directory.chmod(policy.directory_mode)
+
+
+def _refuse_unless_free(path: Path) -> None:
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise SocketError(f"cannot look at {str(path)!r}: {_reason(error)}") from None
+    if stat.S_ISLNK(status.st_mode):
+        raise SocketError(f"{str(path)!r} is a symbolic link; not touched")
+    if not stat.S_ISSOCK(status.st_mode):
+        raise SocketError(f"{str(path)!r} exists and is not a socket; not touched")
+    if status.st_uid != os.geteuid():
+        raise SocketError(f"{str(path)!r} is a socket of uid {status.st_uid}; not touched")
+    if is_live(path):
+        raise SocketError(f"another server is listening on {str(path)!r}; not touched")
+
+
+def is_live(path: Path) -> bool:
+    """Say whether something accepts connections at the path."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_PROBE_SECONDS)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True  # a full backlog, or not ours to reach: somebody is there
+        return True
+
+
+def _sweep(directory: Path) -> None:
+    """Remove the private places that killed processes left behind."""
+    for leftover in directory.glob(f"{_PRIVATE}*"):
+        with contextlib.suppress(OSError):
+            status = leftover.lstat()
+            old = time.time() - status.st_mtime > _LEFTOVER_SECONDS
+            if old and status.st_uid == os.geteuid() and not any(map(is_live, leftover.iterdir())):
+                _remove(leftover)
+
+
+def _remove(private: Path) -> None:
+    with contextlib.suppress(OSError):
+        for bound in private.iterdir():
+            bound.unlink()
+        private.rmdir()
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Hold the directory's lock for a moment: two servers never look and rename at once."""
+    try:
+        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise SocketError(f"cannot open {str(directory)!r}: {_reason(error)}") from None
+    try:
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while not _try_lock(handle):
+            if time.monotonic() > deadline:
+                raise SocketError(f"directory {str(directory)!r} is locked by another process")
+            time.sleep(0.01)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _reason(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, "error")

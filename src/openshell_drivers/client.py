@@ -18,8 +18,7 @@ import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from grpc import aio
 
-from openshell_drivers._clients import Caller, CredentialsClient, CredentialStoreClient
-from openshell_drivers._clients import StoredRef as StoredRef
+from openshell_drivers._clients import Caller, CredentialsClient, CredentialStoreClient, StoredRef
 from openshell_drivers._services.names import HEALTH
 from openshell_drivers._wire.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from openshell_drivers.backoff import Backoff
@@ -136,8 +135,9 @@ class _Delays:
 async def _until_changed(path: Path, seen: tuple[int, int] | None, limit: float) -> None:
     """Wait for the delay, or until another socket stands at the path."""
     with anyio.move_on_after(limit):
-        while _identity(path) in {seen, None}:
-            await anyio.sleep(_WATCH_SECONDS)  # the kernel offers no event
+        # Polled, since inotify tells nothing about a mount of another kernel or a stale socket.
+        while _identity(path) in {seen, None}:  # noqa: ASYNC110
+            await anyio.sleep(_WATCH_SECONDS)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

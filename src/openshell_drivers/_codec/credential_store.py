@@ -71,11 +71,12 @@ def _owner(message: _Owned) -> Owner:
 def decode_store(message: wire.StoreCredentialRequest) -> tuple[CredentialSlot, Secret, bool]:
     """Read a store: the slot, the value, and whether the slot is new."""
     owner = _owner(message)
+    object_id = message.object_id or owner.provider_id  # CREDU-STORE-04
     value = Secret(message.value)
     if message.HasField("existing_handle"):
-        slot = open_handle(message.existing_handle.handle, owner, message.object_id)
+        slot = open_handle(message.existing_handle.handle, owner, object_id)
         return slot, value, False
-    return new_slot(owner, message.object_id), value, True
+    return new_slot(owner, object_id), value, True
 
 
 def encode_stored(slot: CredentialSlot, driver_name: str) -> wire.StoreCredentialResponse:
@@ -137,16 +138,10 @@ def _expiry(item: wire.ResolvedCredential) -> datetime | None:
     return from_milliseconds(item.expires_at_ms)
 
 
-def encode_list(
-    listed: Iterable[ListedCredential], driver_name: str
-) -> wire.ListCredentialsResponse:
+def encode_list(listed: Iterable[ListedCredential]) -> wire.ListCredentialsResponse:
     return wire.ListCredentialsResponse(
         credentials=[
-            wire.ListedCredential(
-                handle=CredentialHandle(driver=driver_name, handle=each.handle),
-                keys=each.keys,
-                metadata=each.metadata,
-            )
+            wire.ListedCredential(handle=each.handle, keys=each.keys, metadata=each.metadata)
             for each in listed
         ]
     )
@@ -155,7 +150,7 @@ def encode_list(
 def decode_list(message: wire.ListCredentialsResponse) -> tuple[ListedCredential, ...]:
     return tuple(
         ListedCredential(
-            handle=each.handle.handle, keys=tuple(each.keys), metadata=dict(each.metadata)
+            handle=each.handle, keys=tuple(each.keys), metadata=dict(each.metadata)
         )
         for each in message.credentials
     )

@@ -35,7 +35,7 @@ class Owner:
 def new_slot(owner: Owner, object_id: str) -> CredentialSlot:
     """Make the slot of a value that is stored for the first time."""
     nonce = _text(secrets.token_bytes(_NONCE_BYTES), 26)
-    return _slot(owner, nonce, object_id or owner.provider_id)
+    return _slot(owner, nonce, object_id)
 
 
 def open_handle(handle: str, owner: Owner, object_id: str = "") -> CredentialSlot:

@@ -9,11 +9,19 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
+_FIRST: Final = -62_135_596_800_000  # the years 1 to 9999 in UTC, all that a Timestamp may hold
+_LAST: Final = 253_402_300_799_999
 
 
 def to_milliseconds(instant: datetime | None) -> int:
-    """Give milliseconds since the epoch, rounded down; 0 for None (CREDU01-EXP-02)."""
-    return 0 if instant is None else (instant - _EPOCH) // _MILLISECOND
+    """Give milliseconds since the epoch, rounded down; 0 for None (CREDU01-EXP-02).
+
+    An instant that only its own time zone has a year for, as ``datetime.max`` west of Greenwich,
+    becomes the last or first there is: a Timestamp out of range fails the caller's decoding.
+    """
+    if instant is None:
+        return 0
+    return min(max((instant - _EPOCH) // _MILLISECOND, _FIRST), _LAST)
 
 
 def from_milliseconds(milliseconds: int) -> datetime | None:

@@ -109,7 +109,7 @@ class _Methods:
 
     async def list_(self, request: wire.ListCredentialsRequest) -> wire.ListCredentialsResponse:
         listed = await self._store.list_stored_credentials()
-        return codec.encode_list(listed, self._store.name)
+        return codec.encode_list(listed)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -341,10 +341,8 @@ class ListedCredential(google.protobuf.message.Message):
     HANDLE_FIELD_NUMBER: builtins.int
     KEYS_FIELD_NUMBER: builtins.int
     METADATA_FIELD_NUMBER: builtins.int
-    @property
-    def handle(self) -> openshell_drivers._wire.datamodel_pb2.CredentialHandle:
-        """U N"""
-
+    handle: builtins.str
+    """U N; the handle's text alone, here no CredentialHandle"""
     @property
     def keys(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """U N"""
@@ -356,11 +354,10 @@ class ListedCredential(google.protobuf.message.Message):
     def __init__(
         self,
         *,
-        handle: openshell_drivers._wire.datamodel_pb2.CredentialHandle | None = ...,
+        handle: builtins.str = ...,
         keys: collections.abc.Iterable[builtins.str] | None = ...,
         metadata: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["handle", b"handle"]) -> builtins.bool: ...
     def ClearField(self, field_name: typing.Literal["handle", b"handle", "keys", b"keys", "metadata", b"metadata"]) -> None: ...
 
 global___ListedCredential = ListedCredential

@@ -1,0 +1,44 @@
+# Every target makes what it needs under the tree first. make help lists them.
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint types wire-check compat bench wire format clean
+
+PYTHON_RUN := .venv/bin/python
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+venv: ## the virtual environment that all else uses
+	@scripts/bootstrap
+
+demo: venv ## start an identity provider and a sidecar, and watch them work
+	@$(PYTHON_RUN) scripts/demo
+
+test: venv ## the tests
+	$(PYTHON_RUN) -m pytest -n 2
+
+lint: venv ## ruff and the import floors
+	$(PYTHON_RUN) -m ruff check .
+	$(PYTHON_RUN) -m ruff format --check .
+	.venv/bin/lint-imports
+
+types: venv ## mypy, strict
+	$(PYTHON_RUN) -m mypy
+
+wire-check: ## that the generated code is what proto/ says
+	scripts/wire --check
+
+compat: venv ## the tests on the oldest supported dependencies
+	scripts/compat
+
+bench: venv ## the benchmarks; a few minutes
+	$(PYTHON_RUN) -m benchmarks.run
+
+wire: ## generate src/openshell_drivers/_wire anew
+	scripts/wire
+
+format: venv ## lay the code out
+	$(PYTHON_RUN) -m ruff check --fix .
+	$(PYTHON_RUN) -m ruff format .
+
+clean: ## remove what the targets made
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

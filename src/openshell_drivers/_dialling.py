@@ -1,0 +1,113 @@
+"""The commands that dial a driver: `health`, for probes, and `call`, for people."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+import anyio
+
+from openshell_drivers._flags import Parser
+from openshell_drivers.backoff import Backoff
+from openshell_drivers.client import Connection, connect
+from openshell_drivers.errors import ConfigError, Unavailable
+from openshell_drivers.secrets import Secret
+from openshell_drivers.settings import dialled_socket
+
+_ATTEMPT_SECONDS = 0.1
+
+
+def _parser(prog: str, description: str) -> Parser:
+    parser = Parser(prog, description)
+    parser.add_argument(
+        "--socket", "--bind-socket", dest="socket", metavar="PATH", help="the driver's socket"
+    )
+    parser.add_argument(
+        "--wait", default="0", metavar="SECONDS", help="how long the driver may take to come up (0)"
+    )
+    return parser
+
+
+def _backoff(text: str) -> Backoff:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 86_400:
+        raise ConfigError("--wait: must be a number of seconds")
+    return Backoff(attempts=1 + math.ceil(seconds / _ATTEMPT_SECONDS), delay=_ATTEMPT_SECONDS)
+
+
+def health(arguments: list[str]) -> int:
+    """Exit 0 if the driver serves; for exec probes."""
+    parser = _parser("openshell-drivers health", "Ask whether a driver serves.")
+    parser.add_argument("--service", default="", metavar="NAME", help="one gRPC service of it")
+    options = parser.parse(arguments)
+
+    async def ask(connection: Connection) -> None:
+        if not await connection.is_serving(options.service):
+            raise Unavailable("not serving")
+        print("serving")
+
+    return _dial(options.socket, options.wait, ask)
+
+
+def call(arguments: list[str]) -> int:
+    """Call one method and print the answer as JSON; secrets only when asked."""
+    parser = _parser("openshell-drivers call", "Call a driver and print its answer as JSON.")
+    parser.add_argument("method", metavar="METHOD", help="resolve, list, capabilities or stored")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="what to resolve")
+    parser.add_argument("--reveal", action="store_true", help="print the token itself")
+    options = parser.parse(arguments)
+
+    async def ask(connection: Connection) -> None:
+        answer = await _method(connection, options.method, options.name)
+        print(json.dumps(_plain(answer, reveal=options.reveal), indent=2))
+
+    return _dial(options.socket, options.wait, ask)
+
+
+async def _method(connection: Connection, method: str, name: str | None) -> Any:
+    match method:
+        case "resolve":
+            return await connection.credentials.resolve_credential(name or "")
+        case "list":
+            return await connection.credentials.list_credentials()
+        case "capabilities":
+            return await connection.credential_store.get_capabilities()
+        case "stored":
+            return await connection.credential_store.list_stored_credentials()
+        case _:
+            raise ConfigError("METHOD: must be one of resolve, list, capabilities, stored")
+
+
+def _plain(value: Any, *, reveal: bool) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(each, reveal=reveal) for each in value]
+    fields = {}
+    for key, each in asdict(value).items():
+        if isinstance(each, Secret):
+            fields[key] = each.reveal() if reveal else str(each)
+        elif isinstance(each, datetime):
+            fields[key] = each.isoformat()
+        else:
+            fields[key] = each
+    return fields
+
+
+def _dial(socket: str | None, wait: str, ask: Callable[[Connection], Awaitable[None]]) -> int:
+    path = dialled_socket(socket)
+    backoff = _backoff(wait)
+
+    async def main() -> None:
+        async with connect(path, backoff=backoff, timeout=30.0) as connection:
+            await ask(connection)
+
+    anyio.run(main)
+    sys.stdout.flush()
+    return 0

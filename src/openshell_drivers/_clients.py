@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -49,6 +49,22 @@ class Caller:
             return await call(request, timeout=self._timeout)
         except grpc.RpcError as error:
             raise _translate(error) from None  # its text repeats metadata and peer
+
+    async def stream(
+        self, service: str, method: str, request: RequestT, response: type[ResponseT]
+    ) -> AsyncGenerator[ResponseT, None]:
+        call = self._channel.unary_stream(
+            f"/{service}/{method}",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=response.FromString,
+        )(request)
+        try:
+            async for message in call:
+                yield message
+        except grpc.RpcError as error:
+            raise _translate(error) from None
+        finally:
+            call.cancel()
 
 
 def _translate(error: grpc.RpcError) -> DriverError:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, NoReturn, TypeVar
 
@@ -34,6 +35,7 @@ _log: Final = logging.getLogger("openshell_drivers.rpc")
 #: form, in which a byte may take three.
 _LONGEST_STATUS: Final = 2048
 _INTERNAL: Final = "internal error; the driver's log says where"
+_CODES: Final = {code.name: code for code in grpc.StatusCode if code is not grpc.StatusCode.OK}
 
 RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
@@ -58,7 +60,8 @@ class Stream(Generic[RequestT, ResponseT]):
 
     name: str
     request: type[RequestT]
-    answer: Callable[[RequestT], AsyncIterator[ResponseT]]
+    answer: Callable[[RequestT], AsyncGenerator[ResponseT, None]]
+    """A generator, since it is closed in the same task when the stream ends in any way."""
     quiet: bool = False
 
 
@@ -131,21 +134,23 @@ def _unary(
         started = time.perf_counter()
         code, subject, admitted = "CANCELLED", None, False
         try:
-            if not method.quiet:
-                traffic.admit()
-                admitted = True
-            request = parse(raw)
-            subject = about(request) if about is not None else None
-            if context.time_remaining() is None:
-                async with asyncio.timeout(traffic.call_timeout):
+            try:
+                if not method.quiet:
+                    traffic.admit()
+                    admitted = True
+                request = parse(raw)
+                subject = about(request) if about is not None else None
+                if context.time_remaining() is None:
+                    async with asyncio.timeout(traffic.call_timeout):
+                        response = await answer(request)
+                else:
                     response = await answer(request)
-            else:
-                response = await answer(request)
-            data: bytes = response.SerializeToString()
-            code = "OK"
-            return data
-        except Exception as error:  # noqa: BLE001  # the border: everything becomes a status
-            status = _status(error)
+                data: bytes = response.SerializeToString()
+                code = "OK"
+                return data
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # the border
+                status = _status(error)
+            # Out here the error is forgotten: grpcio logs all that an exception hangs on.
             code = status.code
             await _abort(context, status)
         finally:
@@ -166,23 +171,26 @@ def _stream(
         code = "CANCELLED"
         scope = anyio.CancelScope()
         try:
-            if traffic.closing:
-                raise Unavailable("the driver is shutting down")
-            if len(traffic.streams) >= traffic.max_streams:
-                raise ResourceExhausted("too many streams at once")
-            traffic.streams.add(scope)
-            # At once: grpcio sends none before the first message, and a gateway waits for them
-            # with its lease in hand (COMP-WATCH-04).
-            await context.send_initial_metadata(())
-            request = method.request.FromString(raw)
-            with scope:
-                async for response in method.answer(request):
-                    await context.write(response.SerializeToString())
-            if scope.cancelled_caught:
-                raise Unavailable("the driver is shutting down")
-            code = "OK"
-        except Exception as error:  # noqa: BLE001  # the border: everything becomes a status
-            status = _status(error)
+            try:
+                if traffic.closing:
+                    raise Unavailable("the driver is shutting down")
+                if len(traffic.streams) >= traffic.max_streams:
+                    raise ResourceExhausted("too many streams at once")
+                traffic.streams.add(scope)
+                # At once: grpcio sends none before the first message, and a gateway waits for them
+                # with its lease in hand (COMP-WATCH-04).
+                await context.send_initial_metadata(())
+                request = method.request.FromString(raw)
+                with scope:
+                    async with aclosing(method.answer(request)) as responses:
+                        async for response in responses:
+                            await context.write(response.SerializeToString())
+                if scope.cancelled_caught:
+                    raise Unavailable("the driver is shutting down")
+                code = "OK"
+                return
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # the border
+                status = _status(error)
             code = status.code
             await _abort(context, status)
         finally:
@@ -192,10 +200,12 @@ def _stream(
     return handle
 
 
-def _status(error: Exception) -> DriverError:
+def _status(error: Exception | asyncio.CancelledError) -> DriverError:
     match error:
+        case asyncio.CancelledError() if _cancelled():
+            raise error
         case DriverError():
-            return error
+            return error if error.code in _CODES else DriverError(error.message)
         case TimeoutError():
             return DeadlineExceeded("the driver did not finish in time")
         case DecodeError():
@@ -205,9 +215,17 @@ def _status(error: Exception) -> DriverError:
             return Internal(_INTERNAL)
 
 
+def _cancelled() -> bool:
+    """Say whether the call itself was cancelled, by its caller or the server's end.
+
+    Else the driver awaited something that was cancelled, and grpcio would answer nothing at all.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 async def _abort(context: _Context, status: DriverError) -> NoReturn:
-    code = getattr(grpc.StatusCode, status.code, grpc.StatusCode.UNKNOWN)
-    await context.abort(code, bounded(status.message))
+    await context.abort(_CODES[status.code], bounded(status.message))
 
 
 def bounded(message: str) -> str:

@@ -13,6 +13,7 @@ import fcntl
 import grp
 import logging
 import os
+import re
 import secrets
 import socket
 import stat
@@ -28,8 +29,11 @@ from openshell_drivers.errors import SocketError
 _log: Final = logging.getLogger("openshell_drivers.socket")
 _LONGEST: Final = 107  # sun_path holds 108 bytes, the last of them a zero
 _PRIVATE: Final = ".openshell-"
+_LEFTOVER: Final = re.compile(r"\.openshell-[0-9a-f]+-[0-9a-f]{8}")
 _PROBE_SECONDS: Final = 1.0
 _LOCK_SECONDS: Final = 2.0
+_PIN: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LEFTOVER_SECONDS: Final = 60.0
 
 
@@ -78,6 +82,8 @@ def check_path(path: Path) -> None:
         )
     if "%" in str(path):
         raise SocketError(f"socket path {str(path)!r} has a '%', which gRPC clients decode")
+    if "\0" in str(path):
+        raise SocketError(f"socket path {str(path)!r} has a NUL in it")
     if not path.name or path.name in {".", ".."}:
         raise SocketError(f"socket path {str(path)!r} names a directory")
 
@@ -93,7 +99,9 @@ class Claim:
     policy: SocketPolicy
     private: Path
     handle: int
-    _published: tuple[int, int] | None = field(default=None)
+    _published: int | None = field(default=None)
+    """A descriptor of the published socket's inode: while it is open, no other socket can get the
+    inode's number."""
 
     def bind_path(self, name: str) -> str:
         """Where to bind: a short path into the private directory, whatever the real one's length.
@@ -108,18 +116,24 @@ class Claim:
 
         Raises `SocketError` if a live socket is there, or anything that is not our own stale one.
         """
-        bound = self.private / name
-        gid = self.policy.gid()
-        if gid != -1:
-            os.chown(bound, -1, gid)
-        bound.chmod(self.policy.mode)
-        with _locked(self.path.parent):
-            _refuse_unless_free(self.path)
-            status = bound.lstat()
-            bound.rename(self.path)
-            self._published = (status.st_dev, status.st_ino)
+        try:
+            # By descriptor throughout: in a directory that is open to everybody, somebody else may
+            # have put a link in the private directory's place.
+            self._set_mode(name)
+            with _locked(self.path.parent):
+                _refuse_unless_free(self.path)
+                self._published = os.open(name, _PIN, dir_fd=self.handle)
+                os.rename(name, self.path, src_dir_fd=self.handle)
+        except OSError as error:
+            raise SocketError(f"cannot publish {str(self.path)!r}: {_reason(error)}") from None
         with contextlib.suppress(OSError):  # stays if another socket is still bound in it
             self.private.rmdir()
+
+    def _set_mode(self, name: str) -> None:
+        gid = self.policy.gid()
+        if gid != -1:
+            os.chown(name, -1, gid, dir_fd=self.handle, follow_symlinks=False)
+        os.chmod(name, self.policy.mode, dir_fd=self.handle)
 
     def withdraw(self) -> None:
         """Remove the socket if it is still ours; a successor's stays. Never raises."""
@@ -127,9 +141,9 @@ class Claim:
         if published is None:
             return
         with contextlib.suppress(OSError, SocketError), _locked(self.path.parent):
-            status = self.path.lstat()
-            if (status.st_dev, status.st_ino) == published:
+            if os.path.samestat(self.path.lstat(), os.fstat(published)):
                 self.path.unlink()
+        os.close(published)
 
 
 @contextmanager
@@ -142,31 +156,36 @@ def claim(path: Path, policy: SocketPolicy) -> Iterator[Claim]:
     withdrawn and the private place removed.
     """
     check_path(path)
+    policy.gid()  # no such group: better said now than when all is ready
     _prepare_directory(path.parent, policy)
     _refuse_unless_free(path)
     _sweep(path.parent)
     private = path.parent / f"{_PRIVATE}{os.getpid():x}-{secrets.token_hex(4)}"
     try:
         private.mkdir(mode=0o700)
+        private.chmod(0o700)  # mkdir followed the umask
+        handle = os.open(private, _DIRECTORY)
+        _try_lock(handle)  # held for life: it tells a place in use from a leftover
     except OSError as error:
         raise SocketError(f"cannot write in {str(path.parent)!r}: {_reason(error)}") from None
-    private.chmod(0o700)
-    handle = os.open(private, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     made = Claim(path, policy, private, handle)
     try:
         yield made
     finally:
         made.withdraw()
-        _remove(private)
+        _remove(private, handle)
         os.close(handle)
 
 
 def _prepare_directory(directory: Path, policy: SocketPolicy) -> None:
     try:
         _make(directory, policy)
-        status = directory.lstat()
+        _judge(directory, directory.lstat(), policy)
     except OSError as error:
         raise SocketError(f"cannot use directory {str(directory)!r}: {_reason(error)}") from None
+
+
+def _judge(directory: Path, status: os.stat_result, policy: SocketPolicy) -> None:
     if stat.S_ISLNK(status.st_mode):
         raise SocketError(f"socket directory {str(directory)!r} is a symbolic link")
     if not stat.S_ISDIR(status.st_mode):
@@ -186,9 +205,13 @@ def _make(directory: Path, policy: SocketPolicy) -> None:
     # Two drivers of one pod may start together.
     with contextlib.suppress(FileExistsError):
         directory.mkdir(mode=0o700)
-        if policy.group is not None:
-            os.chown(directory, -1, policy.gid())
-        directory.chmod(policy.directory_mode)  # mkdir followed the umask
+        _give(directory, policy)
+
+
+def _give(directory: Path, policy: SocketPolicy) -> None:
+    if policy.group is not None:
+        os.chown(directory, -1, policy.gid())
+    directory.chmod(policy.directory_mode)  # mkdir followed the umask
 
 
 def _judge_mode(directory: Path, status: os.stat_result, policy: SocketPolicy) -> None:
@@ -208,7 +231,7 @@ def _judge_mode(directory: Path, status: os.stat_result, policy: SocketPolicy) -
         and not any(directory.iterdir())
     ):
         # Ours and empty: made for us, before us, with a wider umask.
-        directory.chmod(policy.directory_mode)
+        _give(directory, policy)
 
 
 def _refuse_unless_free(path: Path) -> None:
@@ -243,18 +266,33 @@ def is_live(path: Path) -> bool:
 
 def _sweep(directory: Path) -> None:
     """Remove the private places that killed processes left behind."""
-    for leftover in directory.glob(f"{_PRIVATE}*"):
-        with contextlib.suppress(OSError):
-            status = leftover.lstat()
-            old = time.time() - status.st_mtime > _LEFTOVER_SECONDS
-            if old and status.st_uid == os.geteuid() and not any(map(is_live, leftover.iterdir())):
-                _remove(leftover)
-
-
-def _remove(private: Path) -> None:
     with contextlib.suppress(OSError):
-        for bound in private.iterdir():
-            bound.unlink()
+        for found in directory.iterdir():
+            if _LEFTOVER.fullmatch(found.name):
+                _remove_leftover(found)
+
+
+def _remove_leftover(found: Path) -> None:
+    try:
+        handle = os.open(found, _DIRECTORY)
+    except OSError:
+        return
+    try:
+        status = os.fstat(handle)
+        # Between its mkdir and its lock, a place in use looks like a leftover; not for long.
+        old = time.time() - status.st_mtime > _LEFTOVER_SECONDS
+        if old and status.st_uid == os.geteuid() and _try_lock(handle):
+            _remove(found, handle)
+    finally:
+        os.close(handle)
+
+
+def _remove(private: Path, handle: int) -> None:
+    """Remove a private directory with its sockets, and nothing that anybody else has put there."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(handle):
+            if stat.S_ISSOCK(os.lstat(name, dir_fd=handle).st_mode):
+                os.unlink(name, dir_fd=handle)
         private.rmdir()
 
 

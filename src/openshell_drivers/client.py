@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import socket
+import stat
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -19,6 +21,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from grpc import aio
 
 from openshell_drivers._clients import Caller, CredentialsClient, CredentialStoreClient, StoredRef
+from openshell_drivers._compute_client import ComputeClient
 from openshell_drivers._services.names import HEALTH
 from openshell_drivers._wire.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from openshell_drivers.backoff import Backoff
@@ -26,6 +29,7 @@ from openshell_drivers.errors import DriverError, NotFound, Unavailable, Unimple
 
 __all__ = [
     "BlockingConnection",
+    "ComputeClient",
     "Connection",
     "CredentialStoreClient",
     "CredentialsClient",
@@ -53,6 +57,7 @@ class Connection:
 
     def __init__(self, channel: aio.Channel, *, timeout: float) -> None:
         self._caller = Caller(channel, timeout)
+        self.compute = ComputeClient(self._caller)
         self.credentials = CredentialsClient(self._caller)
         self.credential_store = CredentialStoreClient(self._caller)
 
@@ -196,10 +201,20 @@ def _dial(path: Path) -> str | None:
         try:
             probe.connect(str(path))
         except OSError as error:
+            if error.errno == errno.ECONNREFUSED and _is_no_socket(path):
+                raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK), str(path)) from None
             if error.errno in _NOT_THERE_YET:
                 return _NOT_THERE_YET[error.errno]
             raise
     return None
+
+
+def _is_no_socket(path: Path) -> bool:
+    # Linux refuses a connection to a regular file in the same words as one to a dead socket.
+    try:
+        return not stat.S_ISSOCK(path.stat().st_mode)
+    except FileNotFoundError:
+        return False
 
 
 class BlockingConnection:
@@ -207,6 +222,7 @@ class BlockingConnection:
 
     def __init__(self, portal: BlockingPortal, connection: Connection) -> None:
         self._portal = portal
+        self.compute = connection.compute
         self.credentials = connection.credentials
         self.credential_store = connection.credential_store
         self.is_serving = connection.is_serving

@@ -14,7 +14,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -216,16 +216,37 @@ async def serve(
     """Serve until SIGTERM or SIGINT, then drain and return. Call it from the main thread.
 
     A second signal cuts the drain short. SIGHUP calls `reload`; what it raises is logged and
-    changes nothing. `stopping` is called at the first signal. Raises like `running`.
+    changes nothing. `stopping` is called once, at the first signal or when something fails. Raises
+    like `running`.
     """
-    ending = _Ending(stopping=stopping)
+    await _serve(driver, socket, options, reload, _Ending(stopping=stopping))
+
+
+async def _serve(
+    driver: Driver[Any],
+    socket: Path | str,
+    options: ServerOptions | None,
+    reload: Callable[[], Awaitable[None]] | None,
+    ending: _Ending,
+) -> None:
+    failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
         await tasks.start(_attend_signals, ending, reload)
-        with ending.starting:
-            async with running(driver, socket=socket, options=options) as server:
-                ending.server = server
-                await ending.asked.wait()
+        try:
+            with ending.starting:
+                async with running(driver, socket=socket, options=options) as server:
+                    ending.begin_serving(server)
+                    try:
+                        await ending.asked.wait()
+                    finally:
+                        ending.begin()  # a dead background task ends it as well
+        except Exception as error:  # noqa: BLE001  # raised below, outside this group
+            failure = error
+        finally:
+            ending.begin()
         tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
     _log.info("stopped")
 
 
@@ -233,20 +254,32 @@ async def serve(
 class _Ending:
     """What the signals have to reach."""
 
-    stopping: Callable[[], None] | None
+    stopping: Callable[[], None] | None = None
+    started: Callable[[], None] | None = None
     asked: anyio.Event = field(default_factory=anyio.Event)
     starting: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     server: Running | None = None
 
+    def begin_serving(self, server: Running) -> None:
+        self.server = server
+        if self.started is not None:
+            self.started()
+
+    def begin(self) -> bool:
+        """Begin the end; False if it had begun."""
+        if self.asked.is_set():
+            return False
+        self.asked.set()
+        if self.stopping is not None:
+            self.stopping()
+        return True
+
     def ask(self) -> None:
-        if self.asked.is_set() and self.server is not None:
-            self.server.hurry()
-        elif not self.asked.is_set():
-            self.asked.set()
-            if self.stopping is not None:
-                self.stopping()
-            if self.server is None:  # nobody is served yet: no need to finish starting
-                self.starting.cancel()
+        if not self.begin():
+            if self.server is not None:
+                self.server.hurry()
+        elif self.server is None:  # nobody is served yet: no need to finish starting
+            self.starting.cancel()
 
 
 async def _attend_signals(
@@ -255,22 +288,25 @@ async def _attend_signals(
     *,
     task_status: anyio.abc.TaskStatus[None],
 ) -> None:
+    one_at_a_time = anyio.Lock()
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
-        task_status.started()
-        async for number in received:
-            if number == signal.SIGHUP:
-                await _reload(reload)
-            else:
-                _log.info("stopping", extra={"signal": signal.Signals(number).name})
-                ending.ask()
+        async with anyio.create_task_group() as reloads:  # a reload that hangs delays no SIGTERM
+            task_status.started()
+            async for number in received:
+                if number == signal.SIGHUP:
+                    reloads.start_soon(_reload, reload, one_at_a_time)
+                else:
+                    _log.info("stopping", extra={"signal": signal.Signals(number).name})
+                    ending.ask()
 
 
-async def _reload(reload: Callable[[], Awaitable[None]] | None) -> None:
+async def _reload(reload: Callable[[], Awaitable[None]] | None, one_at_a_time: anyio.Lock) -> None:
     if reload is None:
         _log.warning("no configuration to reload")
         return
     try:
-        await reload()
+        async with one_at_a_time:
+            await reload()
     except (ConfigError, DriverError) as error:
         _log.error("the old configuration stays", extra={"reason": str(error)})
     except Exception as error:  # noqa: BLE001  # an author's reload may raise anything
@@ -293,35 +329,62 @@ def run(
     """
     options = options or ServerOptions()
     bound = options.drain_timeout + options.stop_timeout + 2 * _LAST_MARGIN
+    watchdog = _Watchdog()
 
     async def main() -> None:
         quiet_loop(asyncio.get_running_loop())
-        await serve(
-            driver,
-            socket=socket,
-            options=options,
-            reload=reload,
-            stopping=lambda: _end_for_sure(bound),
-        )
+        watchdog.arm(options.start_timeout + bound)
+        ending = _Ending(stopping=lambda: watchdog.arm(bound), started=watchdog.disarm)
+        await _serve(driver, socket, options, reload, ending)
 
+    threads = threading.enumerate()
     try:
         anyio.run(main)
-    except (ConfigError, DriverError, SocketError) as error:
-        _log.error("cannot serve", extra={"reason": str(error)})
-        return 1
     except Exception as error:  # noqa: BLE001  # the last line of defence says why and ends
-        _log.critical("the driver failed", extra={"fault": describe(error)})
+        _say_why(_alone(error))
         return 1
+    finally:
+        watchdog.watch_only(each for each in threading.enumerate() if each not in threads)
     return 0
 
 
-def _end_for_sure(seconds: float) -> None:
-    """End the process if something in it does not let itself be cancelled."""
+def _alone(error: Exception) -> Exception:
+    """Take the groups off an error that is alone in them: a lifespan often has a task group."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
-    def end() -> None:
+
+def _say_why(error: Exception) -> None:
+    if isinstance(error, ConfigError | DriverError | SocketError):
+        _log.error("cannot serve", extra={"reason": str(error)})
+    else:
+        _log.critical("the driver failed", extra={"fault": describe(error)})
+
+
+class _Watchdog:
+    """Ends the process if something in it blocks the loop or does not let itself be cancelled."""
+
+    def __init__(self) -> None:
+        self._timer: threading.Timer | None = None
+        self._threads: list[threading.Thread] | None = None
+
+    def arm(self, seconds: float) -> None:
+        self.disarm()
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def watch_only(self, threads: Iterable[threading.Thread]) -> None:
+        """The loop has ended; from now on only threads that it left can hold up the process."""
+        self._threads = [thread for thread in threads if not thread.daemon]
+
+    def _end(self) -> None:
+        if self._threads is not None and not any(each.is_alive() for each in self._threads):
+            return
         _log.critical("something would not end; leaving without it")
         os._exit(1)
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()

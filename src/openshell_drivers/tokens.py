@@ -158,7 +158,9 @@ class TokenCache:
         tasks, self._tasks = self._tasks, None
         if tasks is not None:
             tasks.cancel_scope.cancel()
-            await tasks.__aexit__(kind, error, trace)
+            # Not told of the error: fetches raise none of their own, and a driver's lifespan must
+            # not find its error wrapped in a group.
+            await tasks.__aexit__(None, None, None)
         self._entries.clear()
 
     async def get(self, name: str) -> Credential:
@@ -168,8 +170,8 @@ class TokenCache:
         `DeadlineExceeded` if the fetch took longer than ``fetch_timeout``, `ResourceExhausted` if
         ``max_names`` fetches are under way. Cancelling the caller does not cancel the fetch.
         """
-        entry = self._entry(name)
         while True:
+            entry = self._entry(name)
             held = await self._best(name, entry)
             if held is not None:
                 return held.credential
@@ -192,8 +194,13 @@ class TokenCache:
                     entry.held.renew_from = entry.held.fresh_until = -math.inf
 
     def forget(self, name: str) -> None:
-        """Drop the token of a name that is not served any more, or not under the same terms."""
-        self._entries.pop(name, None)
+        """Drop the token of a name that is not served any more, or not under the same terms.
+
+        Who waits for a fetch under way gets the result of a new one.
+        """
+        entry = self._entries.pop(name, None)
+        if entry is not None:
+            entry.held = entry.flight = None
 
     def _entry(self, name: str) -> _Entry:
         entry = self._entries.pop(name, None)
@@ -213,12 +220,12 @@ class TokenCache:
         raise ResourceExhausted("too many tokens are being fetched")
 
     def _valid(self, entry: _Entry) -> _Held | None:
-        held = entry.held
-        if held is None or self._clock() >= held.valid_until:
-            return None
+        return entry.held if entry.held is not None and self._alive(entry.held) else None
+
+    def _alive(self, held: _Held) -> bool:
         ends = held.credential.expires_at
         # The wall clock has its say too: it may have been set forward.
-        return None if ends is not None and self._now() >= ends else held
+        return self._clock() < held.valid_until and (ends is None or self._now() < ends)
 
     async def _best(self, name: str, entry: _Entry) -> _Held | None:
         held = self._valid(entry)
@@ -277,7 +284,7 @@ class TokenCache:
         except Exception as error:  # noqa: BLE001  # a fetch may raise anything; none may leak
             _log.error("token fetch failed", extra={"credential": name, "fault": describe(error)})
             raise Internal("the token could not be fetched") from None
-        if self._clock() >= held.valid_until:
+        if not self._alive(held):
             raise Unavailable("the issuer's token had expired when it arrived")
         return held
 

@@ -149,8 +149,6 @@ def encode_list(listed: Iterable[ListedCredential]) -> wire.ListCredentialsRespo
 
 def decode_list(message: wire.ListCredentialsResponse) -> tuple[ListedCredential, ...]:
     return tuple(
-        ListedCredential(
-            handle=each.handle, keys=tuple(each.keys), metadata=dict(each.metadata)
-        )
+        ListedCredential(handle=each.handle, keys=tuple(each.keys), metadata=dict(each.metadata))
         for each in message.credentials
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 
 import anyio
 
@@ -35,7 +35,7 @@ class Health:
             raise NotFound("no such service")
         return HealthCheckResponse(status=self._status)
 
-    async def watch(self, request: HealthCheckRequest) -> AsyncIterator[HealthCheckResponse]:
+    async def watch(self, request: HealthCheckRequest) -> AsyncGenerator[HealthCheckResponse, None]:
         known = request.service in self._services
         while True:
             changed = self._changed

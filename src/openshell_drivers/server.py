@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +30,7 @@ from openshell_drivers._rpc import Service, Traffic, generic_handler
 from openshell_drivers._services.health import Health
 from openshell_drivers._socket import Claim, SocketPolicy, claim
 from openshell_drivers._version import driver_version
+from openshell_drivers._watchdog import Watchdog
 from openshell_drivers.credential_store import CredentialStore
 from openshell_drivers.credentials import CredentialsDriver
 from openshell_drivers.driver import Driver
@@ -329,7 +329,7 @@ def run(
     """
     options = options or ServerOptions()
     bound = options.drain_timeout + options.stop_timeout + 2 * _LAST_MARGIN
-    watchdog = _Watchdog()
+    watchdog = Watchdog()
 
     async def main() -> None:
         quiet_loop(asyncio.get_running_loop())
@@ -360,31 +360,3 @@ def _say_why(error: Exception) -> None:
         _log.error("cannot serve", extra={"reason": str(error)})
     else:
         _log.critical("the driver failed", extra={"fault": describe(error)})
-
-
-class _Watchdog:
-    """Ends the process if something in it blocks the loop or does not let itself be cancelled."""
-
-    def __init__(self) -> None:
-        self._timer: threading.Timer | None = None
-        self._threads: list[threading.Thread] | None = None
-
-    def arm(self, seconds: float) -> None:
-        self.disarm()
-        self._timer = threading.Timer(seconds, self._end)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def watch_only(self, threads: Iterable[threading.Thread]) -> None:
-        """The loop has ended; from now on only threads that it left can hold up the process."""
-        self._threads = [thread for thread in threads if not thread.daemon]
-
-    def _end(self) -> None:
-        if self._threads is not None and not any(each.is_alive() for each in self._threads):
-            return
-        _log.critical("something would not end; leaving without it")
-        os._exit(1)

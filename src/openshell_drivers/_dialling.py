@@ -20,6 +20,7 @@ from openshell_drivers.secrets import Secret
 from openshell_drivers.settings import dialled_socket
 
 _ATTEMPT_SECONDS = 0.1
+_METHODS = ("resolve", "list", "capabilities", "stored")
 
 
 def _parser(prog: str, description: str) -> Parser:
@@ -64,6 +65,8 @@ def call(arguments: list[str]) -> int:
     parser.add_argument("name", nargs="?", metavar="NAME", help="what to resolve")
     parser.add_argument("--reveal", action="store_true", help="print the token itself")
     options = parser.parse(arguments)
+    if options.method not in _METHODS:
+        raise ConfigError(f"METHOD: must be one of {', '.join(_METHODS)}")
 
     async def ask(connection: Connection) -> None:
         answer = await _method(connection, options.method, options.name)
@@ -80,10 +83,8 @@ async def _method(connection: Connection, method: str, name: str | None) -> Any:
             return await connection.credentials.list_credentials()
         case "capabilities":
             return await connection.credential_store.get_capabilities()
-        case "stored":
-            return await connection.credential_store.list_stored_credentials()
         case _:
-            raise ConfigError("METHOD: must be one of resolve, list, capabilities, stored")
+            return await connection.credential_store.list_stored_credentials()
 
 
 def _plain(value: Any, *, reveal: bool) -> Any:

@@ -5,6 +5,7 @@ What logs and exits use for an exception that nobody expected.
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 from pathlib import PurePath
 from typing import Final
@@ -21,6 +22,16 @@ def describe(error: BaseException) -> str:
         parts.append(_one(seen))
         seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
     return "; from ".join(parts)
+
+
+def task_cancelled() -> bool:
+    """Say whether a `CancelledError` means this task.
+
+    If it does not, something that the task awaited was cancelled: a fault like any other. Passed
+    on as a cancellation, it would end who is not concerned.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _one(error: BaseException) -> str:

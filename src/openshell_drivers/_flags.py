@@ -21,7 +21,9 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}\ntry {self.prog} --help")
+        # "ignored explicit argument 'x'": the only message that shows a value.
+        text, ignored, _ = message.partition(": ignored explicit argument")
+        raise ConfigError(f"{text}{': takes no value' * bool(ignored)}\ntry {self.prog} --help")
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
         """Parse; a long flag may have one dash, as Go programs write it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import sys
 import time
 from collections.abc import Iterable
@@ -44,7 +45,9 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, int | float | bool) or value is None:
+    if isinstance(value, int | bool) or value is None:
+        return value
+    if isinstance(value, float) and math.isfinite(value):  # JSON knows no other
         return value
     return printable(str(value))
 

@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, NoReturn, TypeVar
 
@@ -20,7 +19,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 from grpc import aio
 
-from openshell_drivers._faults import describe
+from openshell_drivers._faults import describe, task_cancelled
 from openshell_drivers._logs import printable
 from openshell_drivers.errors import (
     DeadlineExceeded,
@@ -203,8 +202,8 @@ def _stream(
 
 def _status(error: Exception | asyncio.CancelledError) -> DriverError:
     match error:
-        case asyncio.CancelledError() if _cancelled():
-            raise error
+        case asyncio.CancelledError() if task_cancelled():
+            raise error  # by its caller or the server's end; else grpcio would not answer at all
         case DriverError():
             return error if error.code in _CODES else DriverError(error.message)
         case TimeoutError():
@@ -214,15 +213,6 @@ def _status(error: Exception | asyncio.CancelledError) -> DriverError:
         case _:
             _log.error("unexpected error in a call", extra={"fault": describe(error)})
             return Internal(_INTERNAL)
-
-
-def _cancelled() -> bool:
-    """Say whether the call itself was cancelled, by its caller or the server's end.
-
-    Else the driver awaited something that was cancelled, and grpcio would answer nothing at all.
-    """
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 async def _abort(context: _Context, status: DriverError) -> NoReturn:

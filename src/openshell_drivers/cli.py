@@ -6,16 +6,21 @@ Exit status: 0 done, 1 it failed, 2 wrong usage or configuration.
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from openshell_drivers._faults import describe
 from openshell_drivers._flags import SERVER_FLAGS, Parser, add_server_flags, given
+from openshell_drivers._logs import printable
 from openshell_drivers.driver import Driver
 from openshell_drivers.errors import ConfigError, DriverError, SocketError
 from openshell_drivers.settings import ServerSettings, Settings, Sources, load
+
+_LONGEST_LINE: Final = 2048
 
 
 def driver_main(
@@ -33,7 +38,7 @@ def driver_main(
     """
     arguments = sys.argv[1:] if argv is None else argv
     extra = config_flags or {}
-    parser = Parser(Path(sys.argv[0]).name, (driver.__doc__ or "").strip())
+    parser = Parser(Path(sys.argv[0]).name, inspect.cleandoc(driver.__doc__ or ""))
     _add_run_flags(parser, extra)
     sys.exit(
         _reporting(
@@ -53,17 +58,21 @@ def _reporting(prog: str, work: Callable[[], int]) -> int:
     try:
         return work()
     except ConfigError as error:
-        print(f"{prog}: {error}", file=sys.stderr)
-        return 2
-    except (DriverError, SocketError, OSError) as error:
-        print(f"{prog}: {_problem(error)}", file=sys.stderr)
-        return 1
+        return _say(prog, str(error), 2)
+    except DriverError as error:
+        return _say(prog, f"{error.code}: {error.message}", 1)
+    except (SocketError, OSError) as error:
+        return _say(prog, str(error), 1)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:  # noqa: BLE001  # a traceback would show what the error quotes
+        return _say(prog, describe(error), 1)
 
 
-def _problem(error: Exception) -> str:
-    if isinstance(error, DriverError):
-        return f"{error.code}: {error.message}"
-    return str(error)
+def _say(prog: str, problem: str, status: int) -> int:
+    lines = [printable(line, _LONGEST_LINE) for line in problem.split("\n")]
+    print(f"{prog}: " + "\n".join(lines), file=sys.stderr)
+    return status
 
 
 def _add_run_flags(parser: Parser, extra: Mapping[str, str]) -> None:
@@ -104,6 +113,7 @@ def _run(driver: type[Driver[Any]], sources: Sources) -> int:
     settings = load(driver, sources)
     _configure_logs(driver, settings.server)
     built = _build(driver, settings)
+    _services(built)
     if settings.server.socket is None:
         raise ConfigError("--socket is missing")
     from openshell_drivers.server import run
@@ -126,9 +136,21 @@ def _configure_logs(driver: type[Driver[Any]], server: ServerSettings) -> None:
 
 
 def _build(driver: type[Driver[Any]], settings: Settings) -> Driver[Any]:
-    if settings.config is None:
-        return driver()
-    return driver(settings.config)
+    try:
+        return driver() if settings.config is None else driver(settings.config)
+    except (ConfigError, DriverError):
+        raise
+    except Exception as error:  # noqa: BLE001  # an author's constructor may raise anything
+        raise ConfigError(f"driver {driver.name!r} cannot be built: {describe(error)}") from None
+
+
+def _services(driver: Driver[Any]) -> list[Any]:
+    from openshell_drivers.server import services_of
+
+    try:
+        return list(services_of(driver))
+    except TypeError as error:  # the SDK's own words
+        raise ConfigError(str(error)) from None
 
 
 def _options(server: ServerSettings) -> Any:
@@ -160,23 +182,24 @@ NAME is a driver's name or module:Class. COMMAND --help tells more.
 
 def _dispatch(arguments: list[str]) -> int:
     command = arguments.pop(0) if arguments else "--help"
-    if command in {"-h", "--help", "help"}:
+    if command in {"-h", "-help", "--help", "help"}:
         print(_USAGE, end="")
         return 0
-    if command == "--version":
+    if command in {"-version", "--version"}:
         from importlib import metadata
 
         print(metadata.version("openshell-drivers"))
         return 0
     verb = _VERBS.get(command)
     if verb is None:
-        raise ConfigError(f"there is no command {command!r}\n{_USAGE}")
+        shown = command.partition("=")[0]  # a flag in its place may hold anything
+        raise ConfigError(f"there is no command {shown!r}\n{_USAGE}")
     return verb(arguments)
 
 
 def _find(parser: Parser, arguments: list[str]) -> type[Driver[Any]]:
     if not arguments or arguments[0].startswith("-"):
-        if {"-h", "--help"} & set(arguments):
+        if {"-h", "-help", "--help"} & set(arguments):
             parser.print_help()
             sys.exit(0)
         raise ConfigError("which driver? openshell-drivers list shows the installed ones")
@@ -223,9 +246,8 @@ def _verb_check(arguments: list[str]) -> int:
     settings = load(driver, _sources(parser.parse(arguments), {}))
     from openshell_drivers._socket import check_path
     from openshell_drivers._version import driver_version
-    from openshell_drivers.server import services_of
 
-    services = services_of(_build(driver, settings))
+    services = _services(_build(driver, settings))
     if settings.server.socket is not None:
         check_path(settings.server.socket)
     print(f"driver    {driver.name} {driver_version(driver)}")

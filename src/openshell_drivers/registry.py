@@ -18,6 +18,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import PurePath
 from typing import Any, Final
 
 import pluggy
@@ -101,9 +102,11 @@ def load_class(target: str) -> type[Driver[Any]]:
     """Import ``module:Class`` and make sure it is a driver that can be built."""
     module, _, attribute = target.partition(":")
     try:
-        found = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # noqa: BLE001  # an import runs the author's code
+        found = getattr(importlib.import_module(module), attribute, None)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # an import runs the author's code
         raise ConfigError(f"driver {target!r} cannot be loaded: {_import_problem(error)}") from None
+    if found is None:
+        raise ConfigError(f"driver {target!r} cannot be loaded: {module} has no {attribute!r}")
     if not (isinstance(found, type) and issubclass(found, Driver)):
         raise ConfigError(f"driver {target!r} is not a Driver class")
     if inspect.isabstract(found):
@@ -112,9 +115,11 @@ def load_class(target: str) -> type[Driver[Any]]:
     return found
 
 
-def _import_problem(error: Exception) -> str:
+def _import_problem(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"there is no module {error.name!r}"
+    if isinstance(error, SyntaxError):
+        return f"SyntaxError at {PurePath(error.filename or '').name}:{error.lineno}"
     return describe(error)
 
 
@@ -130,16 +135,21 @@ def _by_plugin() -> Iterator[Offer]:
         manager.add_hookspecs(_Specification)
         try:
             manager.register(entry.load(), entry.name)
+            manager.check_pending()  # a misspelt hook
             answers = manager.hook.openshell_drivers_offer()
             offered = [item for answer in answers for item in dict(answer).items()]
-        except Exception as error:  # noqa: BLE001  # a plugin may raise anything
-            yield Offer(
-                name=entry.name, target="", source=_source(entry), problem=_import_problem(error)
-            )
-            continue
+            problem = "" if answers else "it offers nothing"
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # a plugin may raise anything
+            offered, problem = [], _import_problem(error)
+        if problem:
+            yield Offer(name=entry.name, target="", source=_source(entry), problem=problem)
         for name, target in offered:
             yield Offer(name=str(name), target=str(target), source=_source(entry))
 
 
 def _source(entry: metadata.EntryPoint) -> str:
-    return entry.dist.name if entry.dist is not None else "unknown"
+    try:
+        name = entry.dist.name if entry.dist is not None else None
+    except Exception:  # noqa: BLE001  # metadata that is damaged or half removed
+        name = None
+    return name or "unknown"

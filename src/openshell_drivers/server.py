@@ -34,7 +34,7 @@ from openshell_drivers._watchdog import Watchdog
 from openshell_drivers.credential_store import CredentialStore
 from openshell_drivers.credentials import CredentialsDriver
 from openshell_drivers.driver import Driver
-from openshell_drivers.errors import ConfigError, DriverError, SocketError, Unavailable
+from openshell_drivers.errors import ConfigError, DriverError, Internal, SocketError, Unavailable
 
 __all__ = ["Running", "ServerOptions", "SocketPolicy", "run", "running", "serve"]
 
@@ -247,6 +247,8 @@ async def _serve(
         tasks.cancel_scope.cancel()
     if failure is not None:
         raise failure
+    if not ending.signalled:
+        raise Internal("the driver's lifespan ended by itself")
     _log.info("stopped")
 
 
@@ -259,6 +261,7 @@ class _Ending:
     asked: anyio.Event = field(default_factory=anyio.Event)
     starting: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     server: Running | None = None
+    signalled: bool = False
 
     def begin_serving(self, server: Running) -> None:
         self.server = server
@@ -275,6 +278,7 @@ class _Ending:
         return True
 
     def ask(self) -> None:
+        self.signalled = True
         if not self.begin():
             if self.server is not None:
                 self.server.hurry()

@@ -7,18 +7,23 @@ came from, and never show a value.
 from __future__ import annotations
 
 import difflib
+import grp
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, get_args
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Final, Union, get_args, get_origin
 
-from openshell_drivers._logs import LogFormat
+from openshell_drivers._documents import read_file
+from openshell_drivers._faults import describe
+from openshell_drivers._logs import LogFormat, printable
 from openshell_drivers.credential_store import CredentialStore
 from openshell_drivers.credentials import CredentialsDriver
 from openshell_drivers.driver import Driver
 from openshell_drivers.errors import ConfigError
+from openshell_drivers.secrets import Secret
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -32,6 +37,9 @@ _PREFIX: Final = "OPENSHELL_DRIVER_"
 _CONFIG_PREFIX: Final = "OPENSHELL_DRIVER_CONFIG_"
 _LEVELS: Final = ("debug", "info", "warning", "error")
 _SECTION: Final = "server"
+_LONGEST_SECONDS: Final = 86_400
+#: Shorter texts are found in any sentence, and are no secrets.
+_SHORTEST_HIDDEN: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +98,8 @@ def load(driver: type[Driver[Any]], sources: Sources) -> Settings:
     in_file = _section(document) if model is None or _SECTION not in model.model_fields else {}
     server = _server(driver, sources, in_file)
     if model is None:
-        _refuse_keys(document, [_SECTION], "the configuration file (this driver has no keys)")
-        _refuse_keys(sources.config_flags, [], "--set (this driver has no keys)")
+        _refuse_keys(document, [_SECTION], "the configuration file (this driver has no keys):")
+        _refuse_keys(sources.config_flags, [], "--set (this driver has no keys):")
         return Settings(server=server, config=None)
     return Settings(server=server, config=_config(model, document, sources))
 
@@ -126,15 +134,14 @@ def _server(
 
 def _candidates(
     driver: type[Driver[Any]], name: str, sources: Sources, section: Mapping[str, Any]
-) -> list[tuple[str, Any]]:
-    flag = f"--{name.replace('_', '-')}"
-    variable = f"{_PREFIX}{name.upper()}"
-    found: list[tuple[str, Any]] = [(flag, sources.flags.get(name))]
+) -> Iterator[tuple[str, Any]]:
+    """The places where a setting may be said, the strongest first."""
+    yield f"--{name.replace('_', '-')}", sources.flags.get(name)
     if name == "socket":
-        found += _socket_variables(driver, sources.environment)
-    found.append((variable, sources.environment.get(variable)))
-    found.append((f"{_SECTION}.{name}", section.get(name)))
-    return found
+        yield from _socket_variables(driver, sources.environment)
+    variable = f"{_PREFIX}{name.upper()}"
+    yield variable, sources.environment.get(variable)
+    yield f"{_SECTION}.{name}", section.get(name)
 
 
 def _socket_variables(
@@ -171,10 +178,10 @@ def _one_of(choices: Sequence[str]) -> Callable[[str, Any], str]:
 def _seconds(origin: str, raw: Any) -> float:
     try:
         seconds = float(raw)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         seconds = 0.0
-    if not 0 < seconds <= 86_400 or isinstance(raw, bool):
-        raise ConfigError(f"{origin}: must be a number of seconds above 0")
+    if not 0 < seconds <= _LONGEST_SECONDS or isinstance(raw, bool):
+        raise ConfigError(f"{origin}: must be seconds, above 0 and at most {_LONGEST_SECONDS}")
     return seconds
 
 
@@ -187,19 +194,40 @@ def _flag(origin: str, raw: Any) -> bool:
     return known[raw.lower()]
 
 
+def _path(origin: str, raw: Any) -> Path:
+    text = _text(origin, raw)
+    if "\0" in text or not text.isprintable():
+        raise ConfigError(f"{origin}: must be a path")
+    return Path(text)
+
+
+def _is_number(text: str) -> bool:
+    """Whether the text is the number of a user or a group."""
+    return text.isascii() and text.isdigit() and len(text) <= 10 and int(text) < 2**32 - 1
+
+
 def _uids(origin: str, raw: Any) -> frozenset[int]:
-    parts = raw if isinstance(raw, list) else str(raw).split(",")
+    parts = [str(part).strip() for part in (raw if isinstance(raw, list) else str(raw).split(","))]
+    if not parts or not all(map(_is_number, parts)):
+        raise ConfigError(f"{origin}: must be user numbers, separated by commas")
+    return frozenset(map(int, parts))
+
+
+def _group(origin: str, raw: Any) -> str:
+    text = _text(origin, str(raw) if type(raw) is int else raw)
     try:
-        return frozenset(int(str(part).strip()) for part in parts)
-    except ValueError:
-        raise ConfigError(f"{origin}: must be user numbers, separated by commas") from None
+        if not _is_number(text):
+            grp.getgrnam(text)
+    except (KeyError, ValueError):
+        raise ConfigError(f"{origin}: there is no such group") from None
+    return text
 
 
 _READERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
-    "socket": lambda origin, raw: Path(_text(origin, raw)),
+    "socket": _path,
     "log_level": _one_of(_LEVELS),
     "log_format": _one_of(get_args(LogFormat)),
-    "socket_group": lambda origin, raw: str(raw),
+    "socket_group": _group,
     "allowed_uids": _uids,
     "start_timeout": _seconds,
     "call_timeout": _seconds,
@@ -212,7 +240,7 @@ _READERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
 def _refuse_keys(given: Mapping[str, Any], known: Sequence[str], where: str) -> None:
     for key in given:
         if key not in known:
-            raise ConfigError(f"{where} unknown key {key!r}{_suggestion(key, known)}")
+            raise ConfigError(f"{where} unknown key {key!r}{_suggestion(str(key), known)}")
 
 
 def _suggestion(key: str, known: Sequence[str]) -> str:
@@ -223,105 +251,104 @@ def _suggestion(key: str, known: Sequence[str]) -> str:
 def _config(model: type[Any], document: dict[str, Any], sources: Sources) -> Any:
     from pydantic import ValidationError
 
-    known = list(model.model_fields)
-    merged = dict(document)
-    for key in known:
-        raw = sources.environment.get(f"{_CONFIG_PREFIX}{key.upper()}")
+    _refuse_keys(sources.config_flags, list(model.model_fields), "--set:")
+    merged, origins = dict(document), {}
+    for key, info in model.model_fields.items():
+        variable = f"{_CONFIG_PREFIX}{key.upper()}"
+        raw = sources.environment.get(variable)
         if raw is not None:
-            merged[key] = _value(raw)
-    _refuse_keys(sources.config_flags, known, "--set:")
+            merged[key], origins[key] = _value(raw, info.annotation), variable
     for key, raw in sources.config_flags.items():
-        _refuse_secret_flag(model, key)
-        merged[key] = _value(raw)
+        annotation = model.model_fields[key].annotation
+        if _holds_secret(annotation):
+            raise ConfigError(f"{key}: a secret cannot be a flag, every process could read it")
+        merged[key], origins[key] = _value(raw, annotation), "the command line"
     try:
         return model.model_validate(merged)
     except ValidationError as error:
-        raise ConfigError(_explain(error, known)) from None
+        raise ConfigError(_explain(error, model, origins)) from None
+    except Exception as error:  # noqa: BLE001  # an author's validator may raise anything
+        raise ConfigError(f"the configuration cannot be judged: {describe(error)}") from None
 
 
-def _value(raw: str) -> Any:
+def _value(raw: str, annotation: Any) -> Any:
     """Read a flag's or a variable's text: JSON for a list or a mapping, else the text itself."""
-    if raw[:1] in {"[", "{"}:
+    if raw[:1] in {"[", "{"} and not _takes_text(annotation):
         try:
             return json.loads(raw)
-        except ValueError:
+        except (ValueError, RecursionError):
             return raw
     return raw
 
 
-def _refuse_secret_flag(model: type[Any], key: str) -> None:
-    if "Secret" in str(model.model_fields[key].annotation):
-        raise ConfigError(f"{key}: a secret cannot be a flag, every process could read it")
+def _takes_text(annotation: Any) -> bool:
+    union = get_origin(annotation) in {Union, UnionType}
+    kinds = get_args(annotation) if union else (annotation,)
+    return all(kind in {str, Secret, NoneType} for kind in kinds)
 
 
-def _explain(error: ValidationError, known: Sequence[str]) -> str:
+def _holds_secret(annotation: Any) -> bool:
+    """Whether a secret is somewhere in the type: in a list, a mapping, another model."""
+    from pydantic import PydanticUserError, TypeAdapter
+
+    try:
+        schema = TypeAdapter(annotation).json_schema()
+    except PydanticUserError:  # a type without a schema
+        return "Secret" in str(annotation)
+    return '"writeOnly": true' in json.dumps(schema, default=str)
+
+
+def _explain(error: ValidationError, model: type[Any], origins: Mapping[str, str]) -> str:
     """One line per mistake: the path of the key and the rule. Never the input."""
     lines = []
-    for item in error.errors(include_url=False, include_context=False, include_input=False):
-        path = ".".join(str(part) for part in item["loc"]) or "configuration"
+    for item in error.errors(include_url=False, include_context=False):
+        path = printable(".".join(str(part) for part in item["loc"])) or "configuration"
         if item["type"] == "extra_forbidden":
-            last = str(item["loc"][-1])
-            top = known if len(item["loc"]) == 1 else ()
-            lines.append(f"{path}: unknown key{_suggestion(last, top)}")
+            rule = f"unknown key{_suggestion(str(item['loc'][-1]), _keys(model, item['loc']))}"
         elif item["type"] == "missing":
-            lines.append(f"{path}: is missing")
+            rule = "is missing"
         else:
-            lines.append(f"{path}: {item['msg'].removeprefix('Value error, ')}")
+            rule = _hide(item["input"], item["msg"].removeprefix("Value error, "))
+        origin = origins.get(str(item["loc"][0])) if item["loc"] else None
+        lines.append(f"{path}: {rule}" + (f" (from {origin})" if origin else ""))
     return "\n".join(lines)
 
 
-def read_file(path: Path) -> dict[str, Any]:
-    """Read a TOML, JSON or YAML file, told apart by suffix. Raises `ConfigError`."""
+def _keys(model: type[Any], place: Sequence[int | str]) -> list[str]:
+    """The keys that may be meant at a place: the model's own, or those of all models in it."""
+    from pydantic import PydanticUserError
+
+    if len(place) == 1:
+        return list(model.model_fields)
     try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"cannot read {str(path)!r}: {os.strerror(error.errno or 0)}") from None
-    parse = _PARSERS.get(path.suffix.lower())
-    if parse is None:
-        raise ConfigError(f"{str(path)!r} must end in {', '.join(_PARSERS)}")
-    try:
-        document = parse(raw)
-    except ConfigError as error:
-        raise ConfigError(f"{str(path)!r}: {error}") from None
-    if document is None:
-        document = {}
-    if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
-        raise ConfigError(f"{str(path)!r} must hold a mapping")
-    return document
+        parts = model.model_json_schema().get("$defs", {}).values()
+    except PydanticUserError:  # a type without a schema
+        return []
+    return sorted({key for part in parts for key in part.get("properties", ())})
 
 
-def _parse_toml(raw: bytes) -> Any:
-    import tomllib
-
-    try:
-        return tomllib.loads(raw.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError):
-        raise ConfigError("is not valid TOML") from None  # its messages may quote the text
+def _hide(value: object, message: str) -> str:
+    """Take out what a validator, an author's or pydantic's own, quotes of the value."""
+    for text in sorted(_texts(value), key=len, reverse=True):
+        message = message.replace(text, "***")
+    return message
 
 
-def _parse_json(raw: bytes) -> Any:
-    try:
-        return json.loads(raw)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"is not valid JSON (line {error.lineno})") from None
-    except UnicodeDecodeError:
-        raise ConfigError("is not valid JSON") from None
-
-
-def _parse_yaml(raw: bytes) -> Any:
-    try:
-        from openshell_drivers._yaml import parse
-    except ImportError:
-        raise ConfigError("YAML needs the package PyYAML: openshell-drivers[yaml]") from None
-    return parse(raw)
-
-
-_PARSERS: Final[Mapping[str, Callable[[bytes], Any]]] = {
-    ".toml": _parse_toml,
-    ".json": _parse_json,
-    ".yaml": _parse_yaml,
-    ".yml": _parse_yaml,
-}
+def _texts(value: object) -> set[str]:
+    """Every text in a value that is long enough to tell anything, plain and escaped."""
+    found: set[str] = set()
+    seen: set[int] = set()  # YAML can make circles
+    rest = [value]
+    while rest:
+        each = rest.pop()
+        if isinstance(each, Mapping | list | tuple | set | frozenset):
+            if id(each) not in seen:
+                seen.add(id(each))
+                rest += each.values() if isinstance(each, Mapping) else each
+        elif each is not None:
+            text = str(each).strip()
+            found |= {text, repr(text)[1:-1]}
+    return {text for text in found if len(text) >= _SHORTEST_HIDDEN}
 
 
 def dialled_socket(flag: str | None) -> Path:

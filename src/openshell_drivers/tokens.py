@@ -6,6 +6,7 @@ names but the task group, so a dead issuer delays only its own names.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import random
@@ -19,7 +20,7 @@ from typing import Final, Self
 import anyio
 import anyio.abc
 
-from openshell_drivers._faults import describe
+from openshell_drivers._faults import describe, task_cancelled
 from openshell_drivers.credentials import Credential
 from openshell_drivers.errors import (
     DeadlineExceeded,
@@ -281,7 +282,9 @@ class TokenCache:
             raise
         except TimeoutError:
             raise DeadlineExceeded("the issuer did not answer in time") from None
-        except Exception as error:  # noqa: BLE001  # a fetch may raise anything; none may leak
+        except (Exception, asyncio.CancelledError) as error:  # none may leak
+            if isinstance(error, asyncio.CancelledError) and task_cancelled():
+                raise
             _log.error("token fetch failed", extra={"credential": name, "fault": describe(error)})
             raise Internal("the token could not be fetched") from None
         if not self._alive(held):

@@ -17,7 +17,7 @@ from openshell_drivers._services import names
 from openshell_drivers._version import driver_version
 from openshell_drivers._wire import credential_driver_pb2 as wire
 from openshell_drivers.credential_store import CredentialSlot, CredentialStore, StoreCapabilities
-from openshell_drivers.errors import DriverError, FailedPrecondition, NotFound
+from openshell_drivers.errors import DriverError, FailedPrecondition, Internal, NotFound
 from openshell_drivers.secrets import Secret
 
 _UNDO_SECONDS: Final = 5.0
@@ -98,7 +98,10 @@ class _Methods:
                     tasks.start_soon(one, index, request_id, slot)
         except* Exception as group:  # noqa: BLE001  # every item's error becomes the batch's
             raise _first(group) from None
-        return wire.ResolveCredentialsResponse(credentials=[item for item in found if item])
+        answered = [item for item in found if item is not None]
+        if len(answered) < len(batch):  # what an item awaited was cancelled, and so were the rest
+            raise Internal("the driver gave up resolving")
+        return wire.ResolveCredentialsResponse(credentials=answered)
 
     async def delete(self, request: wire.DeleteCredentialRequest) -> wire.DeleteCredentialResponse:
         slot = codec.decode_slot(request)

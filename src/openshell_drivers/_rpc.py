@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, NoReturn, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import anyio
 import grpc
@@ -132,7 +132,7 @@ def _unary(
 
     async def handle(raw: bytes, context: _Context) -> bytes:
         started = time.perf_counter()
-        code, subject, admitted = "CANCELLED", None, False
+        code, subject, admitted, reason = "CANCELLED", None, False, ""
         try:
             try:
                 if not method.quiet:
@@ -151,12 +151,12 @@ def _unary(
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # the border
                 status = _status(error)
             # Out here the error is forgotten: grpcio logs all that an exception hangs on.
-            code = status.code
-            await _abort(context, status)
+            code, reason = status.code, bounded(status.message)
+            await context.abort(_CODES[code], reason)
         finally:
             if admitted:
                 traffic.release()
-            line.write(code, subject, started)
+            line.write(code, subject, started, reason)
 
     return handle
 
@@ -168,7 +168,7 @@ def _stream(
 
     async def handle(raw: bytes, context: _Context) -> None:
         started = time.perf_counter()
-        code = "CANCELLED"
+        code, reason = "CANCELLED", ""
         scope = anyio.CancelScope()
         try:
             try:
@@ -191,11 +191,11 @@ def _stream(
                 return
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # the border
                 status = _status(error)
-            code = status.code
-            await _abort(context, status)
+            code, reason = status.code, bounded(status.message)
+            await context.abort(_CODES[code], reason)
         finally:
             traffic.streams.discard(scope)
-            line.write(code, None, started)
+            line.write(code, None, started, reason)
 
     return handle
 
@@ -215,10 +215,6 @@ def _status(error: Exception | asyncio.CancelledError) -> DriverError:
             return Internal(_INTERNAL)
 
 
-async def _abort(context: _Context, status: DriverError) -> NoReturn:
-    await context.abort(_CODES[status.code], bounded(status.message))
-
-
 def bounded(message: str) -> str:
     """Cut a status message to what every client can receive, without control characters."""
     text = printable(message, _LONGEST_STATUS)
@@ -229,16 +225,18 @@ def bounded(message: str) -> str:
 
 
 class _CallLine:
-    """The one log line of a call: method, what it is about, status, milliseconds."""
+    """The one log line of a call: method, what it is about, status, reason, milliseconds."""
 
     def __init__(self, service: str, method: str, level: int) -> None:
         self._level = level
         self._extra = {"service": service, "method": method}
 
-    def write(self, code: str, subject: str | None, started: float) -> None:
+    def write(self, code: str, subject: str | None, started: float, reason: str) -> None:
         if _log.isEnabledFor(self._level):
             extra: dict[str, object] = {**self._extra, "code": code}
             if subject is not None:
                 extra["subject"] = subject
+            if reason:
+                extra["reason"] = reason
             extra["ms"] = round((time.perf_counter() - started) * 1000, 3)
             _log.log(self._level, "call", extra=extra)

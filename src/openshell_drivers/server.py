@@ -116,11 +116,22 @@ async def running(
 
     When it is entered, the socket is published and the driver answers. Raises `SocketError` if the
     path cannot be claimed, `Unavailable` if `lifespan` took too long, and whatever `lifespan`
-    raised; background failures come out as the exception group of the driver's task group.
+    raised, and what was raised inside, a background task of the driver included: taken out of the
+    group that a task group in `lifespan` makes of it, if it is alone in there.
     """
-    options = options or ServerOptions()
+    try:
+        async with _running(driver, Path(socket), options or ServerOptions()) as server:
+            yield server
+    except ExceptionGroup as group:
+        raise _alone(group) from None
+
+
+@asynccontextmanager
+async def _running(
+    driver: Driver[Any], socket: Path, options: ServerOptions
+) -> AsyncIterator[Running]:
     services = services_of(driver, require_handshake=options.require_handshake)
-    with claim(Path(socket), options.socket) as place:
+    with claim(socket, options.socket) as place:
         async with _lifespan(driver, options):
             health = Health(service.name for service in services)
             traffic = Traffic(options.call_timeout, options.max_calls, options.max_streams)
@@ -345,7 +356,7 @@ def run(
     try:
         anyio.run(main)
     except Exception as error:  # noqa: BLE001  # the last line of defence says why and ends
-        _say_why(_alone(error))
+        _say_why(error)
         return 1
     finally:
         watchdog.watch_only(each for each in threading.enumerate() if each not in threads)

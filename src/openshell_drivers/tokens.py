@@ -297,7 +297,8 @@ class TokenCache:
             policy = self._policy
             pause = policy.passing_failure if error.passing else policy.lasting_failure
             entry.error_until = self._clock() + pause
-            _log.warning("no new token", extra={"credential": name, "code": error.code})
+            why = {"credential": name, "code": error.code, "reason": error.message}
+            _log.warning("no new token", extra=why)
 
     def _hold(self, fetched: FetchedToken, started: float, wall: datetime) -> _Held:
         policy = self._policy

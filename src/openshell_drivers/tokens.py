@@ -32,6 +32,8 @@ from openshell_drivers.errors import (
 )
 from openshell_drivers.secrets import Secret
 
+__all__ = ["FetchedToken", "TokenCache", "TokenPolicy", "parse_lifetime"]
+
 _log: Final = logging.getLogger("openshell_drivers.tokens")
 
 

@@ -125,7 +125,8 @@ def _real(file: FileDescriptorProto) -> FileDescriptorProto:
 
 def _rename_types(message: Any) -> None:
     for field in message.field:
-        field.type_name = _real_type(field.type_name)
+        if field.HasField("type_name"):
+            field.type_name = _real_type(field.type_name)
     for nested in message.nested_type:
         _rename_types(nested)
 

@@ -13,7 +13,7 @@ import math
 import sys
 import time
 from collections.abc import Iterable
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TextIO
 
 from openshell_drivers._faults import describe
 
@@ -37,10 +37,10 @@ def _safe(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-def _fields(record: logging.LogRecord) -> dict[str, object]:
-    fields = {key: value for key, value in vars(record).items() if key not in _OWN}
+def _fields(record: logging.LogRecord) -> list[tuple[str, object]]:
+    fields = [item for item in vars(record).items() if item[0] not in _OWN]
     if record.exc_info and record.exc_info[1] is not None:
-        fields["fault"] = describe(record.exc_info[1])
+        fields.append(("fault", describe(record.exc_info[1])))
     return fields
 
 
@@ -52,19 +52,27 @@ def _plain(value: object) -> object:
     return printable(str(value))
 
 
+_quoted: Final = json.encoder.encode_basestring
+
+
+def _json(value: object) -> str:
+    plain = _plain(value)
+    if isinstance(plain, str):
+        return _quoted(plain)
+    return repr(plain) if type(plain) in {int, float} else json.dumps(plain)
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object per line: ``ts``, ``level``, ``logger``, ``msg`` and the extra fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, object] = {
-            "ts": _timestamp(record.created),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "msg": printable(record.getMessage()),
-        }
-        for key, value in _fields(record).items():
-            line[key] = _plain(value)
-        return json.dumps(line, ensure_ascii=False, separators=(",", ":"))
+        # By hand: a line per call is the dearest thing that a server does for itself.
+        parts = [
+            f'{{"ts":"{_timestamp(record.created)}","level":"{record.levelname.lower()}"',
+            f'"logger":{_json(record.name)},"msg":{_quoted(printable(record.getMessage()))}',
+        ]
+        parts += [f"{_quoted(key)}:{_json(value)}" for key, value in _fields(record)]
+        return ",".join(parts) + "}"
 
 
 class TextFormatter(logging.Formatter):
@@ -73,7 +81,7 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         head = f"{_timestamp(record.created)} {record.levelname.lower():7} {record.getMessage()}"
         parts = [printable(head)]
-        parts += [f"{key}={_plain(value)}" for key, value in _fields(record).items()]
+        parts += [f"{key}={_plain(value)}" for key, value in _fields(record)]
         return " ".join(parts)
 
 
@@ -88,17 +96,28 @@ def _timestamp(created: float) -> str:
     return f"{_second[1]}.{int((created - whole) * 1000):03d}Z"
 
 
+class _LineHandler(logging.StreamHandler[TextIO]):
+    """Writes lines to a stream that flushes at each by itself, as standard error does."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.stream.write(f"{self.format(record)}\n")
+        except Exception:  # noqa: BLE001  # what can fail is unknown; logging's own way out
+            self.handleError(record)
+
+
 def configure(level: str, style: LogFormat, packages: Iterable[str] = ()) -> None:
     """Send the process's logs to standard error.
 
     `level` holds for this package and for `packages`, the driver's own; all others are heard from
     WARNING on.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _LineHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # not shown
     logging.raiseExceptions = False  # a broken pipe on stderr must not print the record
     logging.captureWarnings(True)
     for name in ("openshell_drivers", *packages):

@@ -21,6 +21,7 @@ from grpc import aio
 
 from openshell_drivers._faults import describe, task_cancelled
 from openshell_drivers._logs import printable
+from openshell_drivers._timelimit import TimeLimit
 from openshell_drivers.errors import (
     DeadlineExceeded,
     DriverError,
@@ -82,8 +83,12 @@ class Traffic:
     max_streams: int
     calls: int = 0
     closing: bool = False
+    limit: TimeLimit = field(init=False)
     streams: set[anyio.CancelScope] = field(default_factory=set)
     idle: anyio.Event = field(default_factory=anyio.Event)
+
+    def __post_init__(self) -> None:
+        self.limit = TimeLimit(self.call_timeout)
 
     def admit(self) -> None:
         """Count a unary call in, or refuse it."""
@@ -141,8 +146,7 @@ def _unary(
                 request = parse(raw)
                 subject = about(request) if about is not None else None
                 if context.time_remaining() is None:
-                    async with asyncio.timeout(traffic.call_timeout):
-                        response = await answer(request)
+                    response = await traffic.limit.on(answer(request))
                 else:
                     response = await answer(request)
                 data: bytes = response.SerializeToString()
@@ -239,4 +243,7 @@ class _CallLine:
             if reason:
                 extra["reason"] = reason
             extra["ms"] = round((time.perf_counter() - started) * 1000, 3)
-            _log.log(self._level, "call", extra=extra)
+            # `log` would walk the stack, for a place in the source that no line shows.
+            record = logging.LogRecord(_log.name, self._level, "", 0, "call", (), None)
+            vars(record).update(extra)
+            _log.handle(record)

@@ -1,0 +1,1 @@
+"""The processes that are measured: each a script that is run by its path, like a console script."""

@@ -39,7 +39,7 @@ def _one(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
         inner = ", ".join(describe(each) for each in error.exceptions[:_DEPTH])
         return f"{name}({inner})"
-    if isinstance(error, OSError) and error.errno is not None:
+    if isinstance(error, OSError) and isinstance(error.errno, int):
         name = f"{name}(errno {error.errno})"
     frames = [
         f"{PurePath(frame.f_code.co_filename).name}:{line} in {frame.f_code.co_name}"

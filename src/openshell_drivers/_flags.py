@@ -46,12 +46,20 @@ def _describe_unknown(unknown: Sequence[str]) -> str:
     return "unexpected argument"  # not shown: it may be the value of a misspelt flag
 
 
-def add_server_flags(parser: argparse.ArgumentParser) -> None:
+def add_server_flags(
+    parser: argparse.ArgumentParser, *, socket: str | None = None, config: str | None = None
+) -> None:
     """Add the flags of `ServerSettings`; each is text, judged where all sources meet."""
     group = parser.add_argument_group("server")
     add = group.add_argument
-    add("--socket", "--bind-socket", dest="socket", metavar="PATH", help="where to listen")
-    add("--config", metavar="FILE", help="configuration file: .toml, .json, .yaml")
+    add(
+        "--socket",
+        "--bind-socket",
+        dest="socket",
+        metavar="PATH",
+        help=_with("where to listen", socket),
+    )
+    add("--config", metavar="FILE", help=_with("configuration file: .toml, .json, .yaml", config))
     add("--log-level", metavar="LEVEL", help="debug, info, warning or error (info)")
     add("--log-format", metavar="FORMAT", help="json or text (json)")
     add("--socket-group", metavar="GROUP", help="group that may connect, by number or name")
@@ -62,6 +70,10 @@ def add_server_flags(parser: argparse.ArgumentParser) -> None:
     switch = {"action": "store_const", "const": "true"}
     add("--require-handshake", **switch, help="refuse gateways older than 0.1")  # type: ignore[arg-type]  # argparse's stub knows no ** of str
     add("--reflection", **switch, help="serve gRPC reflection")  # type: ignore[arg-type]  # as above
+
+
+def _with(text: str, default: str | None) -> str:
+    return f"{text} ({default})".replace("%", "%%") if default else text
 
 
 SERVER_FLAGS = (

@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from typing import Any, Final, Literal, TextIO
@@ -62,6 +63,12 @@ def _json(value: object) -> str:
     return repr(plain) if type(plain) in {int, float} else json.dumps(plain)
 
 
+def _word(value: object) -> str:
+    """One word, in quotes if it has a space, so that no value can look like another field."""
+    text = str(_plain(value))
+    return _quoted(text) if not text or any(c in text for c in ' ="') else text
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object per line: ``ts``, ``level``, ``logger``, ``msg`` and the extra fields."""
 
@@ -81,7 +88,7 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         head = f"{_timestamp(record.created)} {record.levelname.lower():7} {record.getMessage()}"
         parts = [printable(head)]
-        parts += [f"{key}={_plain(value)}" for key, value in _fields(record)]
+        parts += [f"{key}={_word(value)}" for key, value in _fields(record)]
         return " ".join(parts)
 
 
@@ -122,6 +129,18 @@ def configure(level: str, style: LogFormat, packages: Iterable[str] = ()) -> Non
     logging.captureWarnings(True)
     for name in ("openshell_drivers", *packages):
         logging.getLogger(name).setLevel(level.upper())
+
+
+def quiet_process() -> None:
+    """Have exceptions that nobody catches, in threads too, reported by type and place."""
+    log = logging.getLogger("openshell_drivers.process")
+
+    def report(error: BaseException | None) -> None:
+        log.error("unhandled error", extra={"fault": describe(error) if error else "unknown"})
+
+    sys.excepthook = lambda kind, error, trace: report(error)
+    sys.unraisablehook = lambda lost: report(lost.exc_value)
+    threading.excepthook = lambda lost: report(lost.exc_value)
 
 
 def quiet_loop(loop: asyncio.AbstractEventLoop) -> None:

@@ -14,9 +14,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, cast
 
+import anyio
+
 _log: Final = logging.getLogger("openshell_drivers.socket")
 _UCRED: Final = struct.Struct("3i")  # pid, uid, gid: struct ucred, unix(7)
 _BACKLOG: Final = 128
+_LAST_BYTES_SECONDS: Final = 1.0
 
 
 def peer_uid(connection: socket.socket) -> int:
@@ -64,7 +67,7 @@ class _Outer(_Half):
         connection = transport.get_extra_info("socket")
         uid = peer_uid(connection)
         if uid not in self._relay.allowed:
-            _log.warning("peer refused", extra={"peer_uid": uid})
+            self._relay.refuse(uid)
             cast("asyncio.Transport", transport).abort()
             return
         cast("asyncio.Transport", transport).pause_reading()
@@ -72,21 +75,34 @@ class _Outer(_Half):
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
-        self._relay.opened.discard(self)
+        self._relay.closed(self)
 
 
 class _Relay:
     def __init__(self, target: str, allowed: frozenset[int]) -> None:
         self.allowed = allowed
         self.opened: set[_Outer] = set()
+        self._refused: set[int] = set()
         self._target = target
         self._dialling: set[asyncio.Task[None]] = set()
+        self._empty = asyncio.Event()
+
+    def refuse(self, uid: int) -> None:
+        # Aloud once a user: who is not let in shall not fill the log either.
+        level = logging.DEBUG if uid in self._refused else logging.WARNING
+        self._refused.add(uid)
+        _log.log(level, "peer refused", extra={"peer_uid": uid})
 
     def open(self, outer: _Outer) -> None:
         self.opened.add(outer)
         task = asyncio.get_running_loop().create_task(self._dial(outer))
         self._dialling.add(task)
         task.add_done_callback(self._dialling.discard)
+
+    def closed(self, outer: _Outer) -> None:
+        self.opened.discard(outer)
+        if not self.opened:
+            self._empty.set()
 
     async def _dial(self, outer: _Outer) -> None:
         assert outer.transport is not None  # noqa: S101  # set by connection_made, for the checker
@@ -106,9 +122,14 @@ class _Relay:
     async def close(self) -> None:
         for task in list(self._dialling):
             task.cancel()
+        if self.opened:
+            # The server has closed its ends: what it sent last is still on its way to the peers.
+            self._empty.clear()
+            with anyio.move_on_after(_LAST_BYTES_SECONDS, shield=True):
+                await self._empty.wait()
         for outer in list(self.opened):
             if outer.transport is not None:
-                outer.transport.close()
+                outer.transport.abort()
         await asyncio.gather(*self._dialling, return_exceptions=True)
 
 

@@ -169,6 +169,7 @@ def _stream(
     service: str, method: Stream[Any, Any], traffic: Traffic
 ) -> Callable[[bytes, _Context], Awaitable[None]]:
     line = _CallLine(service, method.name, logging.DEBUG if method.quiet else logging.INFO)
+    open_here: set[anyio.CancelScope] = set()  # so that one method cannot starve another
 
     async def handle(raw: bytes, context: _Context) -> None:
         started = time.perf_counter()
@@ -178,9 +179,10 @@ def _stream(
             try:
                 if traffic.closing:
                     raise Unavailable("the driver is shutting down")
-                if len(traffic.streams) >= traffic.max_streams:
+                if len(open_here) >= traffic.max_streams:
                     raise ResourceExhausted("too many streams at once")
                 traffic.streams.add(scope)
+                open_here.add(scope)
                 # At once: grpcio sends none before the first message, and a gateway waits for them
                 # with its lease in hand (COMP-WATCH-04).
                 await context.send_initial_metadata(())
@@ -199,6 +201,7 @@ def _stream(
             await context.abort(_CODES[code], reason)
         finally:
             traffic.streams.discard(scope)
+            open_here.discard(scope)
             line.write(code, None, started, reason)
 
     return handle

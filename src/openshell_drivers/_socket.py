@@ -74,13 +74,15 @@ class SocketPolicy:
 
 
 def check_path(path: Path) -> None:
-    """Refuse a path that no client could dial."""
-    raw = os.fsencode(path)
+    """Refuse a path that no client could dial, who may stand in another directory."""
+    if str(path).startswith("unix:"):
+        raise SocketError(f"socket path {str(path)!r} is a gRPC target; give the path alone")
+    raw = os.fsencode(path.absolute())
     if len(raw) > _LONGEST:
         raise SocketError(
             f"socket path {str(path)!r} has {len(raw)} bytes, the kernel's limit is {_LONGEST}"
         )
-    if "%" in str(path):
+    if b"%" in raw:
         raise SocketError(f"socket path {str(path)!r} has a '%', which gRPC clients decode")
     if "\0" in str(path):
         raise SocketError(f"socket path {str(path)!r} has a NUL in it")
@@ -156,6 +158,7 @@ def claim(path: Path, policy: SocketPolicy) -> Iterator[Claim]:
     withdrawn and the private place removed.
     """
     check_path(path)
+    path = path.absolute()  # the process may go elsewhere before it gives the socket back
     policy.gid()  # no such group: better said now than when all is ready
     _prepare_directory(path.parent, policy)
     _refuse_unless_free(path)

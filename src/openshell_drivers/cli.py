@@ -39,7 +39,7 @@ def driver_main(
     arguments = sys.argv[1:] if argv is None else argv
     extra = config_flags or {}
     parser = Parser(Path(sys.argv[0]).name, inspect.cleandoc(driver.__doc__ or ""))
-    _add_run_flags(parser, extra)
+    _add_run_flags(parser, driver, extra, socket, config)
     sys.exit(
         _reporting(
             parser.prog,
@@ -75,14 +75,32 @@ def _say(prog: str, problem: str, status: int) -> int:
     return status
 
 
-def _add_run_flags(parser: Parser, extra: Mapping[str, str]) -> None:
-    add_server_flags(parser)
+def _add_run_flags(
+    parser: Parser,
+    driver: type[Driver[Any]] | None = None,
+    extra: Mapping[str, str] | None = None,
+    socket: str | None = None,
+    config: str | None = None,
+) -> None:
+    add_server_flags(parser, socket=socket, config=config)
     group = parser.add_argument_group("driver")
-    for flag, key in extra.items():
-        group.add_argument(f"--{flag}", dest=f"key_{key}", metavar="VALUE", help=f"sets {key}")
+    for flag, key in (extra or {}).items():
+        default = _default_of(driver, key)
+        text = f"the configuration key {key}" + (f" ({default})" if default else "")
+        group.add_argument(
+            f"--{flag}", dest=f"key_{key}", metavar="VALUE", help=text.replace("%", "%%")
+        )
     group.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="sets a configuration key"
     )
+
+
+def _default_of(driver: type[Driver[Any]] | None, key: str) -> str:
+    """What a key is by default, if that is something to show."""
+    model = None if driver is None else driver.config_model
+    field = getattr(model, "model_fields", {}).get(key)
+    default = None if field is None or field.is_required() else field.default
+    return str(default) if isinstance(default, str | int | float | Path) else ""
 
 
 def _sources(
@@ -234,14 +252,14 @@ def _verb_list(arguments: list[str]) -> int:
 
 def _verb_run(arguments: list[str]) -> int:
     parser = Parser("openshell-drivers run NAME", "Serve a driver until SIGTERM.")
-    _add_run_flags(parser, {})
+    _add_run_flags(parser)
     driver = _find(parser, arguments)
     return _run(driver, _sources(parser.parse(arguments), {}))
 
 
 def _verb_check(arguments: list[str]) -> int:
     parser = Parser("openshell-drivers check NAME", "Read the settings; serve nothing.")
-    _add_run_flags(parser, {})
+    _add_run_flags(parser)
     driver = _find(parser, arguments)
     settings = load(driver, _sources(parser.parse(arguments), {}))
     from openshell_drivers._socket import check_path

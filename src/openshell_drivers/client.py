@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
+from urllib.parse import quote
 
 import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -163,7 +164,7 @@ def _channel(path: Path, authority: str) -> aio.Channel:
         # Channels of one process to one path would share their connection and its back-off.
         ("grpc.use_local_subchannel_pool", 1),
     ]
-    return aio.insecure_channel(f"unix:{path.absolute()}", options=options)
+    return aio.insecure_channel(f"unix:{quote(str(path.absolute()))}", options=options)
 
 
 async def _attempt(path: Path, authority: str) -> tuple[aio.Channel | None, str]:

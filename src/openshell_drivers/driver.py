@@ -77,7 +77,7 @@ class Driver(ABC, Generic[ConfigT]):
 
 
 def _config_arguments(cls: type) -> Iterator[type]:
-    for base in getattr(cls, "__orig_bases__", ()):
+    for base in vars(cls).get("__orig_bases__", ()):  # its own brackets, not an inherited pair
         origin = get_origin(base)
         if isinstance(origin, type) and issubclass(origin, Driver):
             for argument in get_args(base)[:1]:

@@ -24,7 +24,7 @@ import anyio.abc
 from grpc import aio
 
 from openshell_drivers._faults import describe
-from openshell_drivers._logs import quiet_loop
+from openshell_drivers._logs import quiet_loop, quiet_process
 from openshell_drivers._relay import relaying
 from openshell_drivers._rpc import Service, Traffic, generic_handler
 from openshell_drivers._services.health import Health
@@ -75,7 +75,7 @@ class ServerOptions:
             *(self.start_timeout, self.call_timeout, self.drain_timeout, self.stop_timeout),
             *(self.max_calls, self.max_streams, self.max_message_bytes),
         )
-        if any(number <= 0 for number in numbers):
+        if not all(number > 0 for number in numbers):  # NaN is not above 0
             raise ValueError("limits must be positive")
 
 
@@ -347,6 +347,7 @@ def run(
     watchdog = Watchdog()
 
     async def main() -> None:
+        quiet_process()
         quiet_loop(asyncio.get_running_loop())
         watchdog.arm(options.start_timeout + bound)
         ending = _Ending(stopping=lambda: watchdog.arm(bound), started=watchdog.disarm)

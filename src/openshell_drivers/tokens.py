@@ -65,7 +65,8 @@ class TokenPolicy:
     unknown_lifetime: float = 60.0
     """How long a token is reused whose lifetime the issuer does not say."""
     shortest_reuse: float = 1.0
-    """A token with no usable lifetime is reused this long, so that odd issuers are not flooded."""
+    """A token whose lifetime is shorter, zero or negative is reused this long, and given out
+    without an end, so that odd issuers are not flooded."""
     longest_lifetime: float = 86_400.0
     """A longer lifetime, absurd ones included, counts as this."""
     passing_failure: float = 1.0
@@ -305,7 +306,7 @@ class TokenCache:
     def _hold(self, fetched: FetchedToken, started: float, wall: datetime) -> _Held:
         policy = self._policy
         life = parse_lifetime(fetched.expires_in)
-        if life is None or life == 0:
+        if life is None or life < policy.shortest_reuse:
             reuse = policy.unknown_lifetime if life is None else policy.shortest_reuse
             credential = Credential(token=fetched.token, token_type=fetched.token_type)
             # Counted from now: the issuer names no instant that a slow answer could eat into.

@@ -42,11 +42,6 @@ REF = SandboxRef(id="id-1", name="box")
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Server:
     """Answers each method from a table and keeps the requests."""
 

@@ -1,0 +1,1 @@
+"""Small drivers and peers with behaviour, for tests of the runtime."""

@@ -72,12 +72,17 @@ class Living(Named):
             tasks.start_soon(self._lose_backend)
         if self._life == "cancelling itself":
             tasks.start_soon(self._cancel, tasks)
+        if self._life == "losing threads":
+            threading.Thread(target=self._lose).start()
         if self._life.startswith("dying task"):
             tasks.start_soon(self._die)
         if self._life.endswith("beside a stubborn one"):
             tasks.start_soon(never_ending)
         if self._life.endswith("beside a blocked thread"):
             tasks.start_soon(anyio.to_thread.run_sync, time.sleep, 3600)
+
+    def _lose(self) -> None:
+        raise RuntimeError(FAULT_CANARY)
 
     async def _die(self) -> None:
         await self.gate.wait()

@@ -375,3 +375,14 @@ def test_user_without_a_name_or_a_home_can_serve(short_dir: Path) -> None:
 
     assert owner == SOMEBODY
     assert status == 0
+
+
+def test_an_error_in_a_thread_of_the_author_is_described_and_not_quoted(socket_path: Path) -> None:
+    with DriverProcess(socket_path, life="losing threads") as driver:
+        driver.serving().send(signal.SIGTERM)
+        status = driver.ended()
+
+    (record,) = driver.logged("unhandled error")
+    assert status == 0
+    assert record["fault"].startswith("RuntimeError at serve.py:")
+    assert FAULT_CANARY not in driver.log

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -127,6 +128,21 @@ async def test_refused_user_is_named_in_the_log(
     assert gone == b""
     (record,) = [each for each in caplog.records if each.message == "peer refused"]
     assert vars(record)["peer_uid"] == os.geteuid()
+
+
+async def test_refused_user_cannot_fill_the_log(
+    socket_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = ServerOptions(socket=SocketPolicy(allowed_uids=frozenset({os.geteuid() + 1})))
+    async with running(Named(), socket=socket_path, options=options):
+        for _ in range(5):
+            reader, writer = await asyncio.open_unix_connection(str(socket_path))
+            with anyio.fail_after(10):
+                await reader.read()
+            writer.close()
+
+    loud = [each for each in caplog.records if each.levelno >= logging.WARNING]
+    assert [each.message for each in loud] == ["peer refused"]
 
 
 @pytest.mark.parametrize("size", [1, 60_000, 3_000_000])

@@ -97,3 +97,9 @@ def test_description_of_a_group_names_what_is_in_it() -> None:
     assert describe(group) == (
         "ExceptionGroup(FileNotFoundError(errno 2), ExceptionGroup(ValueError))"
     )
+
+
+def test_a_value_cannot_look_like_another_field_of_a_text_line() -> None:
+    line = TextFormatter().format(_record("call", subject="x code=OK", code="NOT_FOUND"))
+
+    assert line.endswith('call subject="x code=OK" code=NOT_FOUND')

@@ -482,3 +482,31 @@ def test_many_claims_leak_no_descriptor(short_dir: Path) -> None:
             _refusal(short_dir / "s.sock")
 
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_grpc_target_is_no_path(tmp_path: Path) -> None:
+    assert "give the path alone" in _refusal(Path("unix:///run/driver.sock"))
+
+
+def test_a_relative_path_is_judged_as_those_elsewhere_will_dial_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    monkeypatch.chdir(deep)
+
+    assert "the kernel's limit is 107" in _refusal(Path("driver.sock"))
+
+
+def test_a_socket_at_a_relative_path_is_given_back_after_a_change_of_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with claim(Path("driver.sock"), OWN) as place, _listening(place.bind_path("s")):
+        place.publish("s")
+        monkeypatch.chdir("/")
+        published = is_live(tmp_path / "driver.sock")
+
+    assert published
+    assert not (tmp_path / "driver.sock").exists()

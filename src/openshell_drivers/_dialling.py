@@ -93,7 +93,7 @@ def _plain(value: Any, *, reveal: bool) -> Any:
     fields = {}
     for key, each in asdict(value).items():
         if isinstance(each, Secret):
-            fields[key] = each.reveal() if reveal else str(each)
+            fields[key] = each.reveal() if reveal else "***"
         elif isinstance(each, datetime):
             fields[key] = each.isoformat()
         else:

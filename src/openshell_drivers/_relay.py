@@ -16,6 +16,8 @@ from typing import Final, cast
 
 import anyio
 
+from openshell_drivers._faults import describe
+
 _log: Final = logging.getLogger("openshell_drivers.socket")
 _UCRED: Final = struct.Struct("3i")  # pid, uid, gid: struct ucred, unix(7)
 _BACKLOG: Final = 128
@@ -34,6 +36,14 @@ class _Half(asyncio.Protocol):
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
         self.other: _Half | None = None
+        self._early = b""
+
+    def join(self, other: _Half) -> None:
+        """Relay to the other end from now on, beginning with what has come already."""
+        self.other = other
+        early, self._early = self._early, b""
+        if early:
+            self.data_received(early)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -41,6 +51,9 @@ class _Half(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.other is not None and self.other.transport is not None:
             self.other.transport.write(data)
+        else:
+            # The server speaks first, and an older 3.11 reads once more after pause_reading.
+            self._early += data
 
     def pause_writing(self) -> None:
         if self.other is not None and self.other.transport is not None:
@@ -109,14 +122,16 @@ class _Relay:
         loop = asyncio.get_running_loop()
         try:
             _, inner = await loop.create_unix_connection(_Half, self._target)
-        except OSError:
+        except OSError as error:
+            _log.warning("connection not relayed", extra={"fault": describe(error)})
             outer.transport.abort()
             return
         if outer.transport.is_closing():
             if inner.transport is not None:
                 inner.transport.abort()
             return
-        inner.other, outer.other = outer, inner
+        outer.join(inner)
+        inner.join(outer)
         outer.transport.resume_reading()
 
     async def close(self) -> None:

@@ -35,6 +35,8 @@ _log: Final = logging.getLogger("openshell_drivers.rpc")
 #: grpcio fails the whole call when a status message passes about 8 KiB in its percent-encoded
 #: form, in which a byte may take three.
 _LONGEST_STATUS: Final = 2048
+_LONGEST_METHOD: Final = 200
+_MOST_METHODS: Final = 32
 _INTERNAL: Final = "internal error; the driver's log says where"
 _CODES: Final = {code.name: code for code in grpc.StatusCode if code is not grpc.StatusCode.OK}
 
@@ -124,6 +126,26 @@ def generic_handler(service: Service, traffic: Traffic) -> grpc.GenericRpcHandle
         for method in service.methods
     }
     return grpc.method_handlers_generic_handler(service.name, handlers)
+
+
+class NotOffered(grpc.GenericRpcHandler):
+    """The handler of last resort: answers nothing, and says in the log what was asked for.
+
+    A gateway of another line than the driver serves calls a service that is not there.
+    """
+
+    def __init__(self, services: Sequence[str]) -> None:
+        self._offered = " ".join(services)
+        self._told: set[str] = set()
+
+    def service(self, details: grpc.HandlerCallDetails) -> None:
+        method = printable(details.method, _LONGEST_METHOD)
+        # Aloud once a method, and of so many methods: a caller shall not fill the log.
+        news = method not in self._told and len(self._told) < _MOST_METHODS
+        if news:
+            self._told.add(method)
+        level = logging.WARNING if news else logging.DEBUG
+        _log.log(level, "not offered", extra={"asked": method, "offered": self._offered})
 
 
 _Context = aio.ServicerContext[bytes, bytes]
@@ -218,7 +240,8 @@ def _status(error: Exception | asyncio.CancelledError) -> DriverError:
         case DecodeError():
             return InvalidArgument("the request is not a message of this method")
         case _:
-            _log.error("unexpected error in a call", extra={"fault": describe(error)})
+            fault = describe(error)  # in the message too: pytest shows no extra fields
+            _log.error("unexpected error in a call: %s", fault, extra={"fault": fault})
             return Internal(_INTERNAL)
 
 

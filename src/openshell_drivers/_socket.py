@@ -8,7 +8,6 @@ place when the service can answer. Knows nothing of gRPC.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import grp
 import logging
@@ -228,13 +227,26 @@ def _judge_mode(directory: Path, status: os.stat_result, policy: SocketPolicy) -
             "socket directory is writable by everybody; prefer a subdirectory",
             extra={"directory": str(directory)},
         )
-    elif (
-        status.st_uid == os.geteuid()
-        and mode & ~policy.directory_mode & 0o777
-        and not any(directory.iterdir())
-    ):
-        # Ours and empty: made for us, before us, with a wider umask.
-        _give(directory, policy)
+    elif not _fits(status, policy):
+        if status.st_uid == os.geteuid() and not any(directory.iterdir()):
+            # Ours and empty: made for us, before us, with another umask or group.
+            _give(directory, policy)
+        elif policy.group is not None and not _lets_in(status, policy.gid()):
+            _log.warning(
+                "the group cannot enter the socket's directory",
+                extra={"directory": str(directory), "group": str(policy.group)},
+            )
+
+
+def _fits(status: os.stat_result, policy: SocketPolicy) -> bool:
+    """Whether a directory is as narrow as one that is made, and lets the group in."""
+    wider = stat.S_IMODE(status.st_mode) & ~policy.directory_mode & 0o777
+    return not wider and (policy.group is None or _lets_in(status, policy.gid()))
+
+
+def _lets_in(status: os.stat_result, gid: int) -> bool:
+    mode = stat.S_IMODE(status.st_mode)
+    return bool(mode & stat.S_IXOTH or (status.st_gid == gid and mode & stat.S_IXGRP))
 
 
 def _refuse_unless_free(path: Path) -> None:
@@ -326,4 +338,4 @@ def _try_lock(handle: int) -> bool:
 
 
 def _reason(error: OSError) -> str:
-    return errno.errorcode.get(error.errno or 0, "error")
+    return os.strerror(error.errno or 0).lower()

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
+import traceback
 from collections.abc import Iterable
 from typing import Final
 
+from openshell_drivers._faults import places
+
+_FRAMES: Final = 4
 _log: Final = logging.getLogger("openshell_drivers.server")
 
 
@@ -37,5 +42,9 @@ class Watchdog:
     def _end(self) -> None:
         if self._threads is not None and not any(each.is_alive() for each in self._threads):
             return
-        _log.critical("something would not end; leaving without it")
+        # What the main thread does now is what would not end, if it is not merely waiting.
+        frame = sys._current_frames().get(threading.main_thread().ident or 0)
+        stack = [] if frame is None else list(traceback.walk_stack(frame))
+        where = places(reversed(stack), _FRAMES)
+        _log.critical("something would not end; leaving without it", extra={"busy": where})
         os._exit(1)

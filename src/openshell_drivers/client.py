@@ -190,9 +190,9 @@ async def _ask_health(channel: aio.Channel) -> str | None:
         return None  # a health service that knows no whole: it has answered
     except DriverError as error:
         if error.code in {"UNAVAILABLE", "DEADLINE_EXCEEDED"}:
-            return f"it answers {error.code}"
+            return f"it accepts the connection, but answers {error.code}"
         raise
-    return None if serving else "it is not serving yet"
+    return None if serving else "it is not serving"
 
 
 def _dial(path: Path) -> str | None:
@@ -206,7 +206,9 @@ def _dial(path: Path) -> str | None:
                 raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK), str(path)) from None
             if error.errno in _NOT_THERE_YET:
                 return _NOT_THERE_YET[error.errno]
-            raise
+            if error.errno is None:  # Python's own, of a path that is too long
+                raise
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
     return None
 
 

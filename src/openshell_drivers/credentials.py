@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from openshell_drivers._checks import require_aware, require_secret
+from openshell_drivers._checks import require_aware, require_token
+from openshell_drivers._faults import WrongValue
 from openshell_drivers.driver import ConfigT, Driver
 from openshell_drivers.secrets import Secret
 
@@ -28,7 +29,7 @@ class Credential:
     """A token that is good now."""
 
     token: Secret
-    """The token. Not empty."""
+    """The token. Not empty, without white space or control characters: it goes into headers."""
     expires_at: datetime | None = None
     """When it ends, with a time zone; None if that is not known. Sent rounded down to a
     millisecond."""
@@ -36,12 +37,10 @@ class Credential:
     """The OAuth2 token type (RFC 6749 section 7.1)."""
 
     def __post_init__(self) -> None:
-        require_secret("token", self.token)
-        if not self.token:
-            raise ValueError("token must not be empty")
+        require_token("token", self.token)
         require_aware("expires_at", self.expires_at)
         if not self.token_type.strip():
-            raise ValueError("token_type must not be empty")
+            raise WrongValue("token_type must not be empty")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

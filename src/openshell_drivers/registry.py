@@ -24,6 +24,7 @@ from typing import Any, Final
 import pluggy
 
 from openshell_drivers._faults import describe
+from openshell_drivers._logs import printable
 from openshell_drivers.driver import Driver
 from openshell_drivers.errors import ConfigError
 
@@ -86,7 +87,8 @@ def find(name: str) -> type[Driver[Any]]:
     found = load_class(offered[0].target)
     if found.name != name:
         raise ConfigError(
-            f"driver {name!r} of {offered[0].source}: the class calls itself {found.name!r}"
+            f"driver {name!r} of {offered[0].source}: the class calls itself {found.name!r}; "
+            "name the entry point and the class alike"
         )
     return found
 
@@ -119,7 +121,10 @@ def _import_problem(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"there is no module {error.name!r}"
     if isinstance(error, SyntaxError):
-        return f"SyntaxError at {PurePath(error.filename or '').name}:{error.lineno}"
+        place = f"{PurePath(error.filename or '').name}:{error.lineno}"
+        return f"SyntaxError at {place}: {printable(error.msg)}"
+    if isinstance(error, ImportError) and error.name:  # one that Python made: "cannot import name"
+        return printable(str(error))
     return describe(error)
 
 

@@ -13,8 +13,9 @@ import asyncio
 import logging
 import signal
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -23,10 +24,10 @@ import anyio
 import anyio.abc
 from grpc import aio
 
-from openshell_drivers._faults import describe
+from openshell_drivers._faults import WrongType, describe
 from openshell_drivers._logs import quiet_loop, quiet_process
 from openshell_drivers._relay import relaying
-from openshell_drivers._rpc import Service, Traffic, generic_handler
+from openshell_drivers._rpc import NotOffered, Service, Traffic, generic_handler
 from openshell_drivers._services.health import Health
 from openshell_drivers._socket import Claim, SocketPolicy, claim
 from openshell_drivers._version import driver_version
@@ -41,6 +42,7 @@ __all__ = ["Running", "ServerOptions", "SocketPolicy", "run", "running", "serve"
 _log: Final = logging.getLogger("openshell_drivers.server")
 _LAST_GRACE: Final = 0.2
 _LAST_MARGIN: Final = 2.0
+_LOOP_SECONDS: Final = 1.0
 _LISTENER: Final = "s"
 _RELAY: Final = "r"
 
@@ -162,7 +164,7 @@ async def _lifespan(driver: Driver[Any], options: ServerOptions) -> AsyncIterato
     stack = AsyncExitStack()
     try:
         async with asyncio.timeout(options.start_timeout) as limit:
-            await stack.enter_async_context(driver.lifespan())
+            await stack.enter_async_context(_entered(driver))
     except TimeoutError:
         if not limit.expired():
             raise
@@ -170,6 +172,14 @@ async def _lifespan(driver: Driver[Any], options: ServerOptions) -> AsyncIterato
     async with AsyncExitStack() as bounded:
         bounded.push_async_exit(_leaving(stack, options.stop_timeout))
         yield
+
+
+def _entered(driver: Driver[Any]) -> AbstractAsyncContextManager[None]:
+    life = driver.lifespan()
+    if not hasattr(life, "__aenter__"):
+        name = f"{type(driver).__qualname__}.lifespan"
+        raise WrongType(f"{name} must be an async generator under @asynccontextmanager")
+    return life
 
 
 def _leaving(stack: AsyncExitStack, limit: float) -> Callable[..., Awaitable[bool | None]]:
@@ -194,11 +204,13 @@ def _bind(
             ("grpc.so_reuseport", 0),
         ]
     )
+    names = [each.name for each in services]
     server.add_generic_rpc_handlers([generic_handler(each, traffic) for each in services])
     if options.reflection:
         from openshell_drivers._services.reflection import add_reflection
 
-        add_reflection(server, [each.name for each in services])
+        add_reflection(server, names)
+    server.add_generic_rpc_handlers([NotOffered(names)])
     server.add_insecure_port(f"unix:{place.bind_path(_LISTENER)}")
     return server
 
@@ -243,6 +255,7 @@ async def _serve(
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
         await tasks.start(_attend_signals, ending, reload)
+        tasks.start_soon(_mind_the_loop)
         try:
             with ending.starting:
                 async with running(driver, socket=socket, options=options) as server:
@@ -261,6 +274,16 @@ async def _serve(
     if not ending.signalled:
         raise Internal("the driver's lifespan ended by itself")
     _log.info("stopped")
+
+
+async def _mind_the_loop() -> None:
+    """Say in the log when something has held up the event loop, and every call with it."""
+    while True:
+        began = time.monotonic()
+        await anyio.sleep(_LOOP_SECONDS)
+        late = time.monotonic() - began - _LOOP_SECONDS
+        if late > _LOOP_SECONDS:
+            _log.warning("the event loop was blocked", extra={"seconds": round(late, 1)})
 
 
 @dataclass(slots=True)
@@ -349,7 +372,7 @@ def run(
     async def main() -> None:
         quiet_process()
         quiet_loop(asyncio.get_running_loop())
-        watchdog.arm(options.start_timeout + bound)
+        watchdog.arm(options.start_timeout + 2 * _LAST_MARGIN)
         ending = _Ending(stopping=lambda: watchdog.arm(bound), started=watchdog.disarm)
         await _serve(driver, socket, options, reload, ending)
 

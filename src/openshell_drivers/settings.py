@@ -101,7 +101,7 @@ def load(driver: type[Driver[Any]], sources: Sources) -> Settings:
         _refuse_keys(document, [_SECTION], "the configuration file (this driver has no keys):")
         _refuse_keys(sources.config_flags, [], "--set (this driver has no keys):")
         return Settings(server=server, config=None)
-    return Settings(server=server, config=_config(model, document, sources))
+    return Settings(server=server, config=_config(model, document, sources, path))
 
 
 def _config_path(sources: Sources) -> Path | None:
@@ -248,11 +248,12 @@ def _suggestion(key: str, known: Sequence[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _config(model: type[Any], document: dict[str, Any], sources: Sources) -> Any:
+def _config(model: type[Any], document: dict[str, Any], sources: Sources, path: Path | None) -> Any:
     from pydantic import ValidationError
 
     _refuse_keys(sources.config_flags, list(model.model_fields), "--set:")
-    merged, origins = dict(document), {}
+    merged = dict(document)
+    origins: dict[str, str] = {}
     for key, info in model.model_fields.items():
         variable = f"{_CONFIG_PREFIX}{key.upper()}"
         raw = sources.environment.get(variable)
@@ -266,7 +267,7 @@ def _config(model: type[Any], document: dict[str, Any], sources: Sources) -> Any
     try:
         return model.model_validate(merged)
     except ValidationError as error:
-        raise ConfigError(_explain(error, model, origins)) from None
+        raise ConfigError(_explain(error, model, origins, path)) from None
     except Exception as error:  # noqa: BLE001  # an author's validator may raise anything
         raise ConfigError(f"the configuration cannot be judged: {describe(error)}") from None
 
@@ -298,7 +299,9 @@ def _holds_secret(annotation: Any) -> bool:
     return '"writeOnly": true' in json.dumps(schema, default=str)
 
 
-def _explain(error: ValidationError, model: type[Any], origins: Mapping[str, str]) -> str:
+def _explain(
+    error: ValidationError, model: type[Any], origins: Mapping[str, str], file: Path | None
+) -> str:
     """One line per mistake: the path of the key and the rule. Never the input."""
     lines = []
     for item in error.errors(include_url=False, include_context=False):
@@ -306,7 +309,7 @@ def _explain(error: ValidationError, model: type[Any], origins: Mapping[str, str
         if item["type"] == "extra_forbidden":
             rule = f"unknown key{_suggestion(str(item['loc'][-1]), _keys(model, item['loc']))}"
         elif item["type"] == "missing":
-            rule = "is missing"
+            rule = "is missing" + (f" in {str(file)!r}" if file and len(item["loc"]) == 1 else "")
         else:
             rule = _hide(item["input"], item["msg"].removeprefix("Value error, "))
         origin = origins.get(str(item["loc"][0])) if item["loc"] else None

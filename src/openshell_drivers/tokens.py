@@ -288,7 +288,9 @@ class TokenCache:
         except (Exception, asyncio.CancelledError) as error:  # none may leak
             if isinstance(error, asyncio.CancelledError) and task_cancelled():
                 raise
-            _log.error("token fetch failed", extra={"credential": name, "fault": describe(error)})
+            fault = describe(error)  # in the message too: pytest shows no extra fields
+            why = {"credential": name, "fault": fault}
+            _log.error("token fetch failed: %s", fault, extra=why)
             raise Internal("the token could not be fetched") from None
         if not self._alive(held):
             raise Unavailable("the issuer's token had expired when it arrived")

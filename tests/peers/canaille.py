@@ -185,7 +185,11 @@ class Canaille:
         if self.token_lifetime is not None:
             options += ["--token-lifetime", str(self.token_lifetime)]
         paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+            "TMPDIR": str(self.folder),  # killed, it removes nothing itself
+        }
         return ProcessGroup([*module, *options], environment, self.log_file)
 
     def _await_ready(self, timeout: float) -> None:

@@ -283,7 +283,7 @@ def test_a_driver_is_run_asked_called_and_stopped(
     masked = cli.run("call", *at, "resolve", "github")
     shown = cli.run("call", "-bind-socket", socket_path, "resolve", "github", "--reveal")
     assert json.loads(masked.out) == {
-        "token": "Secret(***)",
+        "token": "***",
         "expires_at": None,
         "token_type": "Bearer",
     }
@@ -401,7 +401,7 @@ def test_a_broken_configuration_on_sighup_is_refused_without_its_text(
     assert refused() == [
         "'tokens.json': is not valid JSON (line 1)",
         "tokens.a: must be text",
-        "tokens: is missing",
+        "tokens: is missing in 'tokens.json'",
     ]
     assert CANARY not in static.log
 

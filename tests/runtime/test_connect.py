@@ -174,7 +174,7 @@ async def test_giving_up_at_a_dead_socket_says_so(short_dir: Path) -> None:
 async def test_giving_up_at_a_driver_that_never_serves_says_so(short_dir: Path) -> None:
     path = short_dir / "s.sock"
     async with _answering(path, HealthCheckResponse.NOT_SERVING) as asked:
-        with pytest.raises(Unavailable, match="not serving yet"):
+        with pytest.raises(Unavailable, match="it is not serving"):
             async with connect(path, backoff=SHORT):
                 pass
 

@@ -162,7 +162,8 @@ def test_a_class_that_has_another_name_than_its_entry_is_refused(world: World) -
         "acme-one", {"acme_one": DRIVER.format(name="uno")}, drivers={"one": "acme_one:Empty"}
     )
 
-    assert world.problem("one") == "driver 'one' of acme-one: the class calls itself 'uno'"
+    told = "driver 'one' of acme-one: the class calls itself 'uno'"
+    assert world.problem("one") == f"{told}; name the entry point and the class alike"
 
 
 def test_a_name_that_nobody_offers_is_said(world: World) -> None:

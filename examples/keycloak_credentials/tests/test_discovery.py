@@ -57,6 +57,10 @@ async def test_metadata_of_another_issuer_are_refused_and_get_no_secret(
         error = await failure(driver)
 
     assert type(error) is FailedPrecondition
+    assert error.message == (
+        "credential 'one': the metadata are those of another issuer; "
+        "issuer must match to the last slash"
+    )
     assert endpoint.count == 1
 
 

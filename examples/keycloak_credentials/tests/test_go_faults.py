@@ -66,7 +66,7 @@ async def test_remote_body_is_not_in_the_error(world: World, endpoint: ScriptedE
     assert "canary" not in str(told)
     assert told[0] == (
         "FAILED_PRECONDITION",
-        "credential 'one': the issuer answered 401 (invalid_client)",
+        "credential 'one': the issuer answered 401 (invalid_client), asked with client_secret_post",
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from openshell_drivers._codec.times import from_milliseconds, to_milliseconds
+from openshell_drivers._faults import WrongType
 from openshell_drivers._wire import credentials_driver_pb2 as wire
 from openshell_drivers.credentials import Credential, CredentialInfo, CredentialRef
 from openshell_drivers.errors import Internal, InvalidArgument, Unavailable
@@ -47,7 +48,11 @@ def decode_credential(message: wire.ResolveCredentialResponse) -> Credential:
 
 def encode_list(infos: Iterable[CredentialInfo]) -> wire.ListCredentialsResponse:
     """Write the list sorted by name; a name twice is the driver's mistake (CREDF-LIST-01)."""
-    ordered = sorted(infos, key=lambda info: info.name)
+    found = list(infos)
+    for info in found:
+        if not isinstance(info, CredentialInfo):
+            raise WrongType(f"list_credentials gave a {type(info).__name__}, not a CredentialInfo")
+    ordered = sorted(found, key=lambda info: info.name)
     if len({info.name for info in ordered}) != len(ordered):
         raise Internal("the driver lists a credential twice")
     return wire.ListCredentialsResponse(

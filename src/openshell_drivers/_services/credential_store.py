@@ -8,6 +8,7 @@ from typing import Final
 
 import anyio
 
+from openshell_drivers._checks import returned
 from openshell_drivers._codec import credential_store as codec
 from openshell_drivers._codec import extension
 from openshell_drivers._faults import describe
@@ -16,7 +17,12 @@ from openshell_drivers._rpc import Service, Unary
 from openshell_drivers._services import names
 from openshell_drivers._version import driver_version
 from openshell_drivers._wire import credential_driver_pb2 as wire
-from openshell_drivers.credential_store import CredentialSlot, CredentialStore, StoreCapabilities
+from openshell_drivers.credential_store import (
+    CredentialSlot,
+    CredentialStore,
+    StoreCapabilities,
+    StoredCredential,
+)
 from openshell_drivers.errors import DriverError, FailedPrecondition, Internal, NotFound
 from openshell_drivers.secrets import Secret
 
@@ -87,7 +93,9 @@ class _Methods:
 
         async def one(index: int, request_id: str, slot: CredentialSlot) -> None:
             async with limiter:
-                stored = await self._store.resolve_stored_credential(slot)
+                stored = await returned(
+                    StoredCredential, self._store.resolve_stored_credential, slot
+                )
             found[index] = codec.encode_resolved(
                 request_id, stored, reports_expiry=self._store.reports_expiry
             )

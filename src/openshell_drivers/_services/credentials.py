@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from openshell_drivers._checks import returned
 from openshell_drivers._codec import credentials as codec
 from openshell_drivers._rpc import Service, Unary
 from openshell_drivers._services import names
 from openshell_drivers._wire import credentials_driver_pb2 as wire
-from openshell_drivers.credentials import CredentialsDriver
+from openshell_drivers.credentials import Credential, CredentialsDriver
 
 
 def service(driver: CredentialsDriver[object]) -> Service:
     """Bind the two methods."""
 
     async def resolve(request: wire.ResolveCredentialRequest) -> wire.ResolveCredentialResponse:
-        return codec.encode_credential(await driver.resolve_credential(codec.decode_ref(request)))
+        ref = codec.decode_ref(request)
+        return codec.encode_credential(await returned(Credential, driver.resolve_credential, ref))
 
     async def list_(request: wire.ListCredentialsRequest) -> wire.ListCredentialsResponse:
-        return codec.encode_list(await driver.list_credentials())
+        return codec.encode_list(await returned(Iterable, driver.list_credentials))
 
     return Service(
         name=names.CREDENTIALS,

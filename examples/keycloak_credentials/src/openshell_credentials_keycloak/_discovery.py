@@ -56,7 +56,8 @@ class Discovery:
             raise Fault(Unavailable, "the issuer's metadata are not a JSON object")
         if document.get("issuer") != issuer:
             # RFC 8414 3.3: must be identical, or one issuer could pose as another.
-            raise Fault(FailedPrecondition, "the metadata are those of another issuer")
+            what = "the metadata are those of another issuer; issuer must match to the last slash"
+            raise Fault(FailedPrecondition, what)
         return self._checked(self._named(document))
 
     def _named(self, document: Mapping[str, Any]) -> object:

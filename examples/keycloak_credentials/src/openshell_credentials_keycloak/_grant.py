@@ -101,6 +101,8 @@ class Grant:
         except Fault as fault:
             if fault.code is None:  # no token endpoint talks like that: perhaps it has moved
                 self._discovery.forget()
+            if fault.client_refused:  # some issuers take one way of proving it only
+                fault.what += f", asked with {self.config.auth}"
             raise
 
     async def _call(

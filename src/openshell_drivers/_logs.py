@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Final, Literal, TextIO
 
 from openshell_drivers._faults import describe
@@ -23,6 +24,8 @@ LogFormat = Literal["json", "text"]
 #: What a LogRecord has of its own; everything else on it came through `extra`.
 _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _LONGEST: Final = 512
+_SHORT: Final = 64
+_KEPT: Final = "_line_fields"
 
 
 def printable(text: str, limit: int = _LONGEST) -> str:
@@ -38,7 +41,19 @@ def _safe(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
+def line_record(logger: logging.Logger, level: int, fields: dict[str, object]) -> logging.LogRecord:
+    """Make the record of a line that is written for every call: as `Logger.log` would, but it does
+    not walk the stack, for a place in the source that no line shows, and keeps its fields apart."""
+    record = logging.LogRecord(logger.name, level, "", 0, "call", (), None)
+    vars(record).update(fields)
+    record.__dict__[_KEPT] = fields
+    return record
+
+
 def _fields(record: logging.LogRecord) -> list[tuple[str, object]]:
+    kept: dict[str, object] | None = record.__dict__.get(_KEPT)
+    if kept is not None:
+        return list(kept.items())
     fields = [item for item in vars(record).items() if item[0] not in _OWN]
     if record.exc_info and record.exc_info[1] is not None:
         fields.append(("fault", describe(record.exc_info[1])))
@@ -56,7 +71,15 @@ def _plain(value: object) -> object:
 _quoted: Final = json.encoder.encode_basestring
 
 
+@lru_cache(maxsize=1024)
+def _quoted_again(text: str) -> str:
+    """Quote the words that come in every line: methods, codes, names."""
+    return _quoted(printable(text))
+
+
 def _json(value: object) -> str:
+    if type(value) is str and len(value) <= _SHORT:
+        return _quoted_again(value)
     plain = _plain(value)
     if isinstance(plain, str):
         return _quoted(plain)
@@ -76,9 +99,9 @@ class JsonFormatter(logging.Formatter):
         # By hand: a line per call is the dearest thing that a server does for itself.
         parts = [
             f'{{"ts":"{_timestamp(record.created)}","level":"{record.levelname.lower()}"',
-            f'"logger":{_json(record.name)},"msg":{_quoted(printable(record.getMessage()))}',
+            f'"logger":{_json(record.name)},"msg":{_json(record.getMessage())}',
         ]
-        parts += [f"{_quoted(key)}:{_json(value)}" for key, value in _fields(record)]
+        parts += [f"{_quoted_again(key)}:{_json(value)}" for key, value in _fields(record)]
         return ",".join(parts) + "}"
 
 

@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError, Message
 from grpc import aio
 
 from openshell_drivers._faults import describe, task_cancelled
-from openshell_drivers._logs import printable
+from openshell_drivers._logs import line_record, printable
 from openshell_drivers._timelimit import TimeLimit
 from openshell_drivers.errors import (
     DeadlineExceeded,
@@ -269,7 +269,5 @@ class _CallLine:
             if reason:
                 extra["reason"] = reason
             extra["ms"] = round((time.perf_counter() - started) * 1000, 3)
-            # `log` would walk the stack, for a place in the source that no line shows.
-            record = logging.LogRecord(_log.name, self._level, "", 0, "call", (), None)
-            vars(record).update(extra)
+            record = line_record(_log, self._level, extra)
             _log.handle(record)

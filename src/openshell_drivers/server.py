@@ -26,6 +26,7 @@ from grpc import aio
 
 from openshell_drivers._faults import WrongType, describe
 from openshell_drivers._logs import quiet_loop, quiet_process
+from openshell_drivers._memory import one_arena
 from openshell_drivers._relay import relaying
 from openshell_drivers._rpc import NotOffered, Service, Traffic, generic_handler
 from openshell_drivers._services.health import Health
@@ -365,6 +366,7 @@ def run(
     0 after a signal, even if one came while starting; 1 with one line in the log that says why
     when the driver could not start, or a background task of it died, or it would not end.
     """
+    one_arena()
     options = options or ServerOptions()
     bound = options.drain_timeout + options.stop_timeout + 2 * _LAST_MARGIN
     watchdog = Watchdog()

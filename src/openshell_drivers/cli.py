@@ -163,7 +163,7 @@ def _build(driver: type[Driver[Any]], settings: Settings) -> Driver[Any]:
 
 
 def _services(driver: Driver[Any]) -> list[Any]:
-    from openshell_drivers.server import services_of
+    from openshell_drivers._serving import services_of
 
     try:
         return list(services_of(driver))

@@ -24,17 +24,17 @@ lint: venv ## ruff and the import floors
 types: venv ## mypy, strict
 	$(PYTHON_RUN) -m mypy
 
-wire-check: ## that the generated code is what proto/ says
-	scripts/wire --check
+wire-check: venv ## that the generated code is what proto/ says
+	$(PYTHON_RUN) scripts/wire --check
 
 compat: venv ## the tests on the oldest supported dependencies
-	scripts/compat
+	$(PYTHON_RUN) scripts/compat
 
 bench: venv ## the benchmarks; a few minutes
 	$(PYTHON_RUN) -m benchmarks.run
 
-wire: ## generate src/openshell_drivers/_wire anew
-	scripts/wire
+wire: venv ## generate src/openshell_drivers/_wire anew
+	$(PYTHON_RUN) scripts/wire
 
 format: venv ## lay the code out
 	$(PYTHON_RUN) -m ruff check --fix .

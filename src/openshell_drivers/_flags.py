@@ -28,7 +28,10 @@ class Parser(argparse.ArgumentParser):
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
         """Parse; a long flag may have one dash, as Go programs write it."""
         known = {option for option in self._option_string_actions if option.startswith("--")}
-        namespace, unknown = self.parse_known_args([_two_dashes(a, known) for a in argv])
+        arguments = [_two_dashes(each, known) for each in argv]
+        if any(each.startswith("-h") and each != "-h" for each in arguments):
+            self.error("argument -h/--help: takes no value")  # what argparse says depends on Python
+        namespace, unknown = self.parse_known_args(arguments)
         if unknown:
             self.error(_describe_unknown(unknown))
         return namespace

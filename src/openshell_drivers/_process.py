@@ -166,7 +166,7 @@ def run(
     """
     one_arena()
     options = options or ServerOptions()
-    bound = options.drain_timeout + options.stop_timeout + 2 * LAST_MARGIN
+    bound = 2 * options.drain_timeout + options.stop_timeout + 2 * LAST_MARGIN
     watchdog = Watchdog()
 
     async def main() -> None:

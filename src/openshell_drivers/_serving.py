@@ -29,7 +29,7 @@ from openshell_drivers.driver import Driver
 from openshell_drivers.errors import Unavailable
 
 _log: Final = logging.getLogger("openshell_drivers.server")
-_LAST_GRACE: Final = 0.2
+_STREAM_GRACE: Final = 0.5
 LAST_MARGIN: Final = 2.0
 """Seconds that stopping takes at most when nothing is under way any more."""
 _LISTENER: Final = "s"
@@ -208,13 +208,16 @@ async def _stop(server: aio.Server, traffic: Traffic, health: Health, limit: flo
     """End streams, let calls finish, cancel the rest. Runs to its end even when cancelled."""
     with anyio.CancelScope(shield=True):
         health.set(False)
+        # A reader that has stalled would hold up the end; answers only need time to be sent.
+        grace = _STREAM_GRACE if traffic.streams else max(limit, _STREAM_GRACE)
         traffic.close()
         with anyio.move_on_after(limit):
             await traffic.idle.wait()
         if traffic.calls:
             _log.warning("calls cancelled", extra={"calls": traffic.calls})
-        with anyio.move_on_after(LAST_MARGIN):
-            await server.stop(_LAST_GRACE)
+            grace = _STREAM_GRACE  # they have had their time
+        with anyio.move_on_after(grace + LAST_MARGIN):
+            await server.stop(grace)
 
 
 def _alone(error: Exception) -> Exception:

@@ -47,7 +47,8 @@ class ServerOptions:
     call_timeout: float = 30.0
     """For a call whose caller set no deadline, as no gateway does on compute calls."""
     drain_timeout: float = 10.0
-    """For calls under way after SIGTERM; with `stop_timeout` below a pod's 30 s of grace."""
+    """For calls under way after SIGTERM, and again for sending their answers; twice this and
+    `stop_timeout` stay below a pod's 30 s of grace."""
     stop_timeout: float = 5.0
     """To leave the driver's `lifespan`."""
     max_calls: int = 1024

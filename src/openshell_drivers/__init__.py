@@ -9,6 +9,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from openshell_drivers.backoff import Backoff as Backoff
+from openshell_drivers.compute import AdmissionPolicy as AdmissionPolicy
+from openshell_drivers.compute import AuthenticatedSandbox as AuthenticatedSandbox
+from openshell_drivers.compute import ComputeDriver as ComputeDriver
+from openshell_drivers.compute import CreateScope as CreateScope
+from openshell_drivers.compute import ObservedSandbox as ObservedSandbox
+from openshell_drivers.compute import PlatformEvent as PlatformEvent
+from openshell_drivers.compute import ProvisioningFailed as ProvisioningFailed
+from openshell_drivers.compute import SandboxFeed as SandboxFeed
+from openshell_drivers.compute import SandboxRef as SandboxRef
+from openshell_drivers.compute import SandboxSpec as SandboxSpec
+from openshell_drivers.compute import SandboxState as SandboxState
+from openshell_drivers.compute import StartRequest as StartRequest
+from openshell_drivers.compute import Support as Support
+from openshell_drivers.compute import parse_config as parse_config
 from openshell_drivers.credential_store import CredentialSlot as CredentialSlot
 from openshell_drivers.credential_store import CredentialStore as CredentialStore
 from openshell_drivers.credential_store import ListedCredential as ListedCredential
@@ -42,9 +56,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Aborted",
+    "AdmissionPolicy",
     "AlreadyExists",
+    "AuthenticatedSandbox",
     "Backoff",
+    "ComputeDriver",
     "ConfigError",
+    "CreateScope",
     "Credential",
     "CredentialInfo",
     "CredentialRef",
@@ -61,15 +79,25 @@ __all__ = [
     "InvalidArgument",
     "ListedCredential",
     "NotFound",
+    "ObservedSandbox",
     "PermissionDenied",
+    "PlatformEvent",
+    "ProvisioningFailed",
     "ResourceExhausted",
+    "SandboxFeed",
+    "SandboxRef",
+    "SandboxSpec",
+    "SandboxState",
     "Secret",
     "SocketError",
+    "StartRequest",
     "StoreCapabilities",
     "StoredCredential",
+    "Support",
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",
+    "parse_config",
 ]
 
 

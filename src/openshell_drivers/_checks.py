@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from types import UnionType
 from typing import Any, ParamSpec, TypeVar
 
 from openshell_drivers._faults import WrongType, WrongValue
@@ -36,7 +37,10 @@ def require_aware(field: str, value: datetime | None) -> None:
 
 
 async def returned(
-    kind: type[Any], method: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    kind: type[Any] | UnionType,
+    method: Callable[P, Awaitable[T]],
+    *args: P.args,
+    **kwargs: P.kwargs,
 ) -> T:
     """Await an author's method and refuse another type than it promises."""
     answer = method(*args, **kwargs)
@@ -45,5 +49,6 @@ async def returned(
         raise WrongType(f"{name} must be an async def")
     value = await answer
     if not isinstance(value, kind):
-        raise WrongType(f"{name} returned {type(value).__name__}, not {kind.__name__}")
+        wanted = kind.__name__ if isinstance(kind, type) else str(kind)
+        raise WrongType(f"{name} returned {type(value).__name__}, not {wanted}")
     return value

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
@@ -50,11 +50,14 @@ class Unary(Generic[RequestT, ResponseT]):
 
     name: str
     request: type[RequestT]
-    answer: Callable[[RequestT], Awaitable[ResponseT]]
+    answer: Callable[[RequestT], Awaitable[ResponseT | bytes]]
+    """Gives a message, or what it is on the wire."""
     about: Callable[[RequestT], str] | None = None
     """The name of what the call is about, for the log line. Never a value."""
     quiet: bool = False
     """Called all the time by machines: logged at DEBUG, and outside the limits on calls."""
+    timeout: float | None = None
+    """Seconds, if its caller sets no deadline; None for the server's own limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +66,9 @@ class Stream(Generic[RequestT, ResponseT]):
 
     name: str
     request: type[RequestT]
-    answer: Callable[[RequestT], AsyncGenerator[ResponseT, None]]
-    """A generator, since it is closed in the same task when the stream ends in any way."""
+    answer: Callable[[RequestT], AsyncGenerator[ResponseT | bytes, None]]
+    """A generator, since it is closed in the same task when the stream ends in any way. Of
+    messages, or of what they are on the wire."""
     quiet: bool = False
 
 
@@ -74,6 +78,8 @@ class Service:
 
     name: str
     methods: Sequence[Unary[Any, Any] | Stream[Any, Any]]
+    life: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+    """Entered before the first call, left after the last."""
 
 
 @dataclass(slots=True)
@@ -156,6 +162,7 @@ def _unary(
 ) -> Callable[[bytes, _Context], Awaitable[bytes]]:
     answer, parse, about = method.answer, method.request.FromString, method.about
     line = _CallLine(service, method.name, logging.DEBUG if method.quiet else logging.INFO)
+    limit = traffic.limit if method.timeout is None else TimeLimit(method.timeout)
 
     async def handle(raw: bytes, context: _Context) -> bytes:
         started = time.perf_counter()
@@ -168,10 +175,10 @@ def _unary(
                 request = parse(raw)
                 subject = about(request) if about is not None else None
                 if context.time_remaining() is None:
-                    response = await traffic.limit.on(answer(request))
+                    response = await limit.on(answer(request))
                 else:
                     response = await answer(request)
-                data: bytes = response.SerializeToString()
+                data = _encoded(response)
                 code = "OK"
                 return data
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # the border
@@ -212,7 +219,7 @@ def _stream(
                 with scope:
                     async with aclosing(method.answer(request)) as responses:
                         async for response in responses:
-                            await context.write(response.SerializeToString())
+                            await context.write(_encoded(response))
                 if scope.cancelled_caught:
                     raise Unavailable("the driver is shutting down")
                 code = "OK"
@@ -227,6 +234,10 @@ def _stream(
             line.write(code, None, started, reason)
 
     return handle
+
+
+def _encoded(response: Message | bytes) -> bytes:
+    return response if isinstance(response, bytes) else response.SerializeToString()
 
 
 def _status(error: Exception | asyncio.CancelledError) -> DriverError:

@@ -23,6 +23,7 @@ from openshell_drivers._rpc import NotOffered, Service, Traffic, generic_handler
 from openshell_drivers._services.health import Health
 from openshell_drivers._socket import Claim, SocketPolicy, claim
 from openshell_drivers._version import driver_version
+from openshell_drivers.compute import ComputeDriver
 from openshell_drivers.credential_store import CredentialStore
 from openshell_drivers.credentials import CredentialsDriver
 from openshell_drivers.driver import Driver
@@ -82,6 +83,10 @@ def services_of(driver: Driver[Any], *, require_handshake: bool = False) -> list
         from openshell_drivers._services import credential_store
 
         services.append(credential_store.service(driver, require_handshake=require_handshake))
+    if isinstance(driver, ComputeDriver):
+        from openshell_drivers._services import compute
+
+        services.append(compute.service(driver, require_handshake=require_handshake))
     if not services:
         raise TypeError(f"{type(driver).__name__} implements no driver service")
     if not driver.name:
@@ -129,6 +134,8 @@ async def _running(
             traffic = Traffic(options.call_timeout, options.max_calls, options.max_streams)
             server = _bind(place, [*services, health.service()], traffic, options)
             async with AsyncExitStack() as stack:
+                for service in services:
+                    await stack.enter_async_context(service.life())
                 if options.socket.allowed_uids is not None:  # left last: calls drain through it
                     ways = place.bind_path(_RELAY), place.bind_path(_LISTENER)
                     await stack.enter_async_context(relaying(*ways, options.socket.allowed_uids))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Union, get_args, get_origin
 from openshell_drivers._documents import read_file
 from openshell_drivers._faults import describe
 from openshell_drivers._logs import LogFormat, printable
+from openshell_drivers.compute import ComputeDriver
 from openshell_drivers.credential_store import CredentialStore
 from openshell_drivers.credentials import CredentialsDriver
 from openshell_drivers.driver import Driver
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _SOCKET_VARIABLES: Final[Mapping[type[Driver[Any]], str]] = {
     CredentialsDriver: "OPENSHELL_CREDENTIALS_DRIVER_SOCKET",
     CredentialStore: "OPENSHELL_CREDENTIAL_DRIVER_SOCKET",
+    ComputeDriver: "OPENSHELL_COMPUTE_DRIVER_SOCKET",
 }
 _PREFIX: Final = "OPENSHELL_DRIVER_"
 _CONFIG_PREFIX: Final = "OPENSHELL_DRIVER_CONFIG_"

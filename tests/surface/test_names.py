@@ -20,16 +20,20 @@ SOURCE: Final = Path(openshell_drivers.__file__).parent
 
 MODULES: Final = {
     *("backoff", "cli", "client", "compute", "config", "credential_store", "credentials"),
-    *("driver", "errors", "registry", "secrets", "server", "settings", "tokens"),
+    *("driver", "environment", "errors", "feed", "launch", "naming", "quantities", "reference"),
+    *("registry", "secrets", "server", "settings", "testing", "token_file", "tokens"),
 }
 NAMES: Final = {
     "openshell_drivers": {
-        *("Aborted", "AlreadyExists", "Backoff", "ConfigError", "Credential", "CredentialInfo"),
+        *("Aborted", "AdmissionPolicy", "AlreadyExists", "AuthenticatedSandbox", "Backoff"),
+        *("ComputeDriver", "ConfigError", "CreateScope", "Credential", "CredentialInfo"),
         *("CredentialRef", "CredentialSlot", "CredentialStore", "CredentialsDriver", "DataLoss"),
         *("DeadlineExceeded", "Driver", "DriverConfig", "DriverError", "FailedPrecondition"),
-        *("Internal", "InvalidArgument", "ListedCredential", "NotFound", "PermissionDenied"),
-        *("ResourceExhausted", "Secret", "SocketError", "StoreCapabilities", "StoredCredential"),
-        *("Unauthenticated", "Unavailable", "Unimplemented"),
+        *("Internal", "InvalidArgument", "ListedCredential", "NotFound", "ObservedSandbox"),
+        *("PermissionDenied", "PlatformEvent", "ProvisioningFailed", "ResourceExhausted"),
+        *("SandboxFeed", "SandboxRef", "SandboxSpec", "SandboxState", "Secret", "SocketError"),
+        *("StartRequest", "StoreCapabilities", "StoredCredential", "Support", "Unauthenticated"),
+        *("Unavailable", "Unimplemented", "parse_config"),
     },
     "openshell_drivers.server": {
         *("Running", "ServerOptions", "SocketPolicy", "run", "running", "serve"),

@@ -1,4 +1,7 @@
-"""Domain <-> wire for `ComputeDriver`, as a caller needs it: requests out, observations in."""
+"""Domain <-> wire for `ComputeDriver`, as a caller needs it: requests out, observations in.
+
+The server's half is `compute_server`.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from google.protobuf import timestamp_pb2
+from google.protobuf import struct_pb2, timestamp_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc import aio
@@ -36,6 +36,10 @@ _REAL: Final = {
     "openshell_drivers.wire.credential_driver": (
         "openshell/credentials/v1/credential_driver.proto",
         "openshell.credentials.v1",
+    ),
+    "openshell_drivers.wire.compute_driver": (
+        "openshell/compute/v1/compute_driver.proto",
+        "openshell.compute.v1",
     ),
 }
 
@@ -79,6 +83,7 @@ def add_reflection(server: aio.Server, services: Sequence[str]) -> None:
             "reflection needs the package grpcio-reflection: openshell-drivers[reflection]"
         ) from None
     from openshell_drivers._wire import (
+        compute_driver_pb2,
         credential_driver_pb2,
         credentials_driver_pb2,
         datamodel_pb2,
@@ -86,8 +91,14 @@ def add_reflection(server: aio.Server, services: Sequence[str]) -> None:
         health_pb2,
     )
 
-    shared = [timestamp_pb2.DESCRIPTOR, extension_pb2.DESCRIPTOR, datamodel_pb2.DESCRIPTOR]
+    shared = [
+        timestamp_pb2.DESCRIPTOR,
+        struct_pb2.DESCRIPTOR,
+        extension_pb2.DESCRIPTOR,
+        datamodel_pb2.DESCRIPTOR,
+    ]
     tops = [
+        compute_driver_pb2.DESCRIPTOR,
         credentials_driver_pb2.DESCRIPTOR,
         credential_driver_pb2.DESCRIPTOR,
         health_pb2.DESCRIPTOR,

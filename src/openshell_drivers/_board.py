@@ -1,0 +1,470 @@
+"""`Board`: what is known of every sandbox, and who has yet to be told.
+
+One state per sandbox, however many watch. A change marks the sandbox's id in each watcher's list
+of what it has to read, so a watcher that stalls costs an id per sandbox. What the backend says and
+what the SDK has just done are kept apart: an operation's result is shown until the backend's
+observation catches up with it, so that no stale state is told in between.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from openshell_drivers._faults import WrongType
+from openshell_drivers._sandboxes import (
+    Condition,
+    ObservedSandbox,
+    PlatformEvent,
+    Sandbox,
+    SandboxDeleted,
+    SandboxHappening,
+    SandboxStatus,
+)
+from openshell_drivers._states import SandboxState, StateKind
+from openshell_drivers.errors import Aborted, Unavailable
+
+if TYPE_CHECKING:
+    import anyio
+
+    from openshell_drivers._polling import Poller
+
+SETTLE_SECONDS: Final = 30.0
+"""How long a backend may take to show what the driver has just done."""
+STRIKES: Final = 3
+"""Absences in a row after which a backend that is only polled has lost a sandbox."""
+_MOST_TOMBSTONES: Final = 10_000
+_MOST_EVENTS: Final = 1024
+_MOST_HELD_EVENTS: Final = 64
+
+#: how each state is written: condition type, status, reason (None for the state's own)
+_CONDITIONS: Final[dict[StateKind, tuple[tuple[str, str, str | None], ...]]] = {
+    "starting": (("Ready", "False", None),),
+    "ready": (("Ready", "True", None),),
+    "transient": (("Ready", "False", None),),
+    "unknown": (("Ready", "Unknown", None),),
+    "failed": (("Ready", "False", None),),
+    "exited": (("Ready", "False", None),),
+    "stopping": (("Suspended", "False", None), ("Ready", "Unknown", "Stopping")),
+    "stopped": (("Suspended", "True", None), ("Ready", "Unknown", "Stopped")),
+    "deleting": (("Ready", "Unknown", None),),
+}
+_AFTER_CREATE: Final[frozenset[StateKind]] = frozenset(
+    {"starting", "ready", "transient", "unknown", "failed", "exited"}
+)
+_AFTER_START: Final[frozenset[StateKind]] = _AFTER_CREATE - {"exited"}
+_AFTER_STOP: Final[frozenset[StateKind]] = frozenset({"stopped"})
+_CONFIRMED_BY: Final[dict[StateKind, frozenset[StateKind]]] = {
+    "starting": _AFTER_START,
+    "stopped": _AFTER_STOP,
+}
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One sandbox that exists."""
+
+    id: str
+    name: str
+    workspace: str
+    observed: ObservedSandbox | None = None
+    shown: SandboxState | None = None
+    """What is told in place of what was observed, while an operation runs and until the backend
+    has caught up with it."""
+    shown_until: float = -math.inf
+    fresh: bool = False
+    """Created by this process and not started since, so that no earlier run can be seen."""
+    instance: str = ""
+    """The instance before the start that is shown."""
+    accepted_at: float = -math.inf
+    pinned: bool = False
+    """The backend may know nothing of it, and it exists all the same: it is being provisioned, or
+    that has failed. Only a delete removes it."""
+    doomed: bool = False
+    """A delete was accepted: the first absence is its end."""
+    strikes: int = 0
+    missing: bool = False
+    """The last list lacked it."""
+    touched: int = 0
+    generation: str = ""
+    """Of the start that was last made."""
+    identity: str | None = None
+    """The runtime identity that the gateway was last told."""
+    view: Sandbox | None = None
+    encoded: bytes | None = None
+    """What the server has made of `view`, for as long as it stays."""
+
+
+Change: TypeAlias = Entry | SandboxDeleted | SandboxHappening
+
+
+@dataclass(slots=True, eq=False)
+class _Told:
+    """An event in a watcher's list, each one for itself."""
+
+    happening: SandboxHappening
+
+
+@dataclass(slots=True, eq=False)
+class _Watcher:
+    """What one watcher has yet to read, in order: ids, of which True has been deleted meanwhile,
+    and events."""
+
+    pending: dict[str | _Told, bool] = field(default_factory=dict)
+    events: int = 0
+    overrun: bool = False
+    wake: anyio.Event | None = None
+
+    def mark(self, sandbox_id: str, deleted: bool = False) -> None:
+        self.pending[sandbox_id] = deleted or self.pending.get(sandbox_id, False)
+        self._rouse()
+
+    def tell(self, happening: SandboxHappening) -> None:
+        if self.events >= _MOST_EVENTS:  # it does not read: end it, so that it asks anew
+            self.overrun = True
+            self.pending.clear()
+        else:
+            self.events += 1
+            self.pending[_Told(happening)] = False
+        self._rouse()
+
+    def _rouse(self) -> None:
+        if self.wake is not None:
+            self.wake.set()
+            self.wake = None
+
+
+@dataclass(slots=True)
+class _Held:
+    """A sandbox whose create is under way: nothing is told of it."""
+
+    observed: ObservedSandbox | None = None
+    events: list[PlatformEvent] = field(default_factory=list)
+
+
+class Board:
+    """The state of all sandboxes of one driver. For one event loop, without locks."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._entries: dict[str, Entry] = {}
+        self._held: dict[str, _Held] = {}
+        self._watchers: set[_Watcher] = set()
+        self._tombstones: dict[str, None] = {}
+        self._untold: dict[str, None] = {}
+        self._sighted: anyio.Event | None = None
+        self._touches = 0
+        self.synced = False
+        self.blind_reason = ""
+        self.poller: Poller | None = None
+        """Who lists the backend, while somebody does."""
+
+    # What the backend says.
+
+    def replace(
+        self, sandboxes: Iterable[ObservedSandbox], *, began: int | None = None, strikes: int = 1
+    ) -> None:
+        """Take a complete list. What is missing in it is absent: once, and `strikes` times in a
+        row make a deletion; 0 counts nothing. `began` is the `mark` before the list was asked for:
+        what was done since is newer than the list."""
+        present = {_observed(each).id: each for each in sandboxes}
+        for each in present.values():
+            self.update(each, began=began)
+        for entry in list(self._entries.values()):
+            if entry.id not in present and (began is None or entry.touched <= began):
+                self._absent(entry, strikes)
+        self.synced = True
+        self.blind_reason = ""
+        if self._sighted is not None:
+            self._sighted.set()
+            self._sighted = None
+
+    def update(self, observed: ObservedSandbox, *, began: int | None = None) -> None:
+        """Take the newest state of one sandbox."""
+        held = self._held.get(_observed(observed).id)
+        if held is not None:
+            held.observed = observed
+            return
+        if observed.id in self._tombstones:  # nothing comes after a deletion (COMP-WATCH-06)
+            return
+        entry = self._entries.get(observed.id)
+        if entry is None:
+            entry = Entry(observed.id, observed.name, observed.workspace)
+            self._entries[observed.id] = entry
+        elif began is not None and entry.touched > began:
+            return
+        entry.observed, entry.strikes, entry.missing = observed, 0, False
+        self._settle(entry)
+        self._publish(entry)
+
+    def delete(self, sandbox_id: str) -> None:
+        """Take that a sandbox is gone: told once, and nothing of it afterwards."""
+        if self._entries.pop(sandbox_id, None) is None:
+            return
+        self._bury(sandbox_id)
+        _bound(self._untold)
+        self._untold[sandbox_id] = None
+        for watcher in self._watchers:
+            watcher.mark(sandbox_id, deleted=True)
+
+    def lose(self, entry: Entry) -> None:
+        """Take that the backend, asked for one sandbox, has said that it is not there."""
+        self._absent(entry, 1)
+
+    def event(self, sandbox_id: str, event: PlatformEvent) -> None:
+        """Tell those who watch now. An event of a sandbox that is not there is nobody's."""
+        held = self._held.get(sandbox_id)
+        if held is not None:
+            if len(held.events) < _MOST_HELD_EVENTS:
+                held.events.append(event)
+        elif sandbox_id in self._entries:
+            for watcher in [*self._watchers]:
+                watcher.tell(SandboxHappening(sandbox_id=sandbox_id, event=event))
+                if watcher.overrun:
+                    self._watchers.discard(watcher)
+
+    def blind(self, reason: str) -> None:
+        """Take that the backend cannot be observed: what is known is kept and told to nobody."""
+        self.synced = False
+        self.blind_reason = reason or "the driver does not say why"
+
+    def _absent(self, entry: Entry, strikes: int) -> None:
+        if entry.doomed:
+            self.delete(entry.id)
+            return
+        new = entry.observed is None and self._clock() - entry.accepted_at < SETTLE_SECONDS
+        if entry.pinned or new or entry.shown_until == math.inf:
+            return
+        entry.missing = True
+        if not strikes:
+            return
+        entry.strikes += 1
+        if entry.strikes >= strikes:
+            self.delete(entry.id)
+
+    def _bury(self, sandbox_id: str) -> None:
+        _bound(self._tombstones)
+        self._tombstones[sandbox_id] = None
+
+    # What the SDK does.
+
+    def mark(self) -> int:
+        """Give the number of operations so far."""
+        return self._touches
+
+    def hold(self, sandbox_id: str) -> None:
+        """Say nothing of a sandbox until its create has succeeded (COMP-CREATE-02)."""
+        self._tombstones.pop(sandbox_id, None)
+        self._held[sandbox_id] = _Held()
+
+    def abandon(self, sandbox_id: str, *, leftover: bool) -> None:
+        """A create has failed. With `leftover`, what a backend may yet show of it is not told."""
+        held = self._held.pop(sandbox_id, None)
+        if leftover:
+            self._bury(sandbox_id)
+        elif held is not None and held.observed is not None:
+            self.update(held.observed)
+
+    def accept(self, sandbox_id: str, name: str, workspace: str, *, pinned: bool) -> Entry:
+        """A create has succeeded: it is there from now on, starting until it is seen."""
+        held = self._held.pop(sandbox_id, None) or _Held()
+        entry = Entry(sandbox_id, name, workspace, fresh=True, pinned=pinned)
+        entry.accepted_at = self._clock()
+        entry.observed = held.observed
+        self._entries[sandbox_id] = entry
+        self.show(entry, SandboxState.starting(), done=not pinned)
+        for event in held.events:
+            self.event(sandbox_id, event)
+        return entry
+
+    def show(self, entry: Entry, state: SandboxState | None, *, done: bool) -> None:
+        """Tell this state in place of the observed one, until `done`; then until the backend has
+        caught up, or has had time to. None goes back to what is observed."""
+        self._touches += 1
+        entry.touched = self._touches
+        entry.shown = state
+        entry.shown_until = self._clock() + SETTLE_SECONDS if done else math.inf
+        if state is not None and state.kind == "starting" and not done:
+            entry.instance = "" if entry.observed is None else entry.observed.instance_id
+        self._settle(entry)
+        self._publish(entry)
+
+    def restore(self, entry: Entry, shown: SandboxState | None, until: float) -> None:
+        """Go back to what was told before an operation that has failed."""
+        self._touches += 1
+        entry.touched = self._touches
+        entry.shown, entry.shown_until, entry.doomed = shown, until, False
+        self._settle(entry)
+        self._publish(entry)
+
+    def forget(self, sandbox_id: str) -> None:
+        """Drop a sandbox without a word: its gateway has just been told that it is lost, and may
+        create it again (COMP01-START-02)."""
+        self._entries.pop(sandbox_id, None)
+        self._untold.pop(sandbox_id, None)
+
+    def entry(self, sandbox_id: str) -> Entry | None:
+        return self._entries.get(sandbox_id)
+
+    def entries(self) -> list[Entry]:
+        """All, in the order of their ids (COMP-LIST-05)."""
+        return [self._entries[key] for key in sorted(self._entries)]
+
+    def lapse(self) -> None:
+        """Look again at what is shown in place of an observation."""
+        for entry in list(self._entries.values()):
+            if entry.shown is not None and self._settle(entry):
+                self._publish(entry)
+
+    def _settle(self, entry: Entry) -> bool:
+        """Drop what is shown once the backend has caught up; say whether it was."""
+        shown, seen = entry.shown, entry.observed
+        if shown is None or seen is None or entry.shown_until == math.inf:
+            return False
+        confirming = _AFTER_CREATE if entry.fresh else _CONFIRMED_BY.get(shown.kind, frozenset())
+        if shown.kind == "stopped":
+            confirming = _AFTER_STOP
+            if seen.state.kind == "exited":  # that is how this stop looks here
+                return False
+        if shown.kind == "starting" and seen.instance_id not in {"", entry.instance}:
+            confirming = _AFTER_CREATE  # another instance: nothing of the run before
+        if seen.state.kind not in confirming and self._clock() < entry.shown_until:
+            return False
+        entry.shown = None
+        return True
+
+    def _publish(self, entry: Entry) -> None:
+        view = _view(entry)
+        if view != entry.view:  # no event at rest (COMP-WATCH-09)
+            entry.view, entry.encoded = view, None
+            for watcher in self._watchers:
+                watcher.mark(entry.id)
+
+    # Those who watch.
+
+    @property
+    def watchers(self) -> int:
+        """How many watch."""
+        return len(self._watchers)
+
+    async def sighted(self, seconds: float, *, outage: bool = False) -> None:
+        """Wait for the first sight of the backend, and with `outage` for the end of one, too.
+
+        Raises `Unavailable` if it cannot be observed.
+        """
+        import anyio
+
+        if outage or not self.blind_reason:
+            with anyio.move_on_after(seconds):
+                await self._sight()
+        if not self.synced:
+            reason = f": {self.blind_reason}" if self.blind_reason else " yet"
+            raise Unavailable(f"the backend cannot be observed{reason}")
+
+    async def _sight(self) -> None:
+        import anyio
+
+        while not self.synced:
+            if self._sighted is None:
+                self._sighted = anyio.Event()
+            await self._sighted.wait()
+
+    async def watch(self) -> AsyncGenerator[Change, None]:
+        """Give every sandbox there is, then every change, for ever.
+
+        Deletions that nobody was there to read come first. Raises `Aborted` when the reader falls
+        behind with events.
+        """
+        import anyio
+
+        watcher = _Watcher(pending=dict.fromkeys(self._untold, True))
+        for sandbox_id in self._entries:
+            watcher.mark(sandbox_id)
+        self._watchers.add(watcher)  # before anything is read: no change falls in between
+        try:
+            await self._sight()
+            while True:
+                while watcher.pending:
+                    key = next(iter(watcher.pending))
+                    deleted = watcher.pending.pop(key)
+                    if not isinstance(key, str):
+                        watcher.events -= 1
+                        yield key.happening
+                        continue
+                    if deleted:
+                        yield SandboxDeleted(sandbox_id=key)
+                        self._untold.pop(key, None)
+                    entry = self._entries.get(key)
+                    if entry is not None:
+                        yield entry
+                if watcher.overrun:
+                    raise Aborted("the watch fell behind with events; open it again")
+                watcher.wake = anyio.Event()
+                await watcher.wake.wait()
+        finally:
+            self._watchers.discard(watcher)
+
+
+def _observed(each: object) -> ObservedSandbox:
+    if not isinstance(each, ObservedSandbox):
+        raise WrongType(f"a driver observes ObservedSandbox, not {type(each).__name__}")
+    return each
+
+
+def _bound(ids: dict[str, None]) -> None:
+    if len(ids) >= _MOST_TOMBSTONES:
+        del ids[next(iter(ids))]
+
+
+def _view(entry: Entry) -> Sandbox:
+    """Make what is told of a sandbox. The gateway's own id, name and workspace (COMP-GET-03)."""
+    seen = entry.observed
+    state = entry.shown
+    if state is None:
+        state = SandboxState.starting() if seen is None else seen.state
+    before = () if entry.view is None or entry.view.status is None else entry.view.status.conditions
+    status = SandboxStatus(
+        name=entry.name,
+        conditions=_conditions(state, before),
+        deleting=state.kind == "deleting",
+    )
+    if seen is not None:
+        status = SandboxStatus(
+            name=status.name,
+            instance_id=seen.instance_id,
+            agent_fd=seen.agent_fd,
+            sandbox_fd=seen.sandbox_fd,
+            conditions=status.conditions,
+            deleting=status.deleting,
+            resolved_identity=seen.resolved_identity,
+            fence_generation=seen.fence_generation,
+            fence_digest=seen.fence_digest,
+            fence_claims=seen.fence_claims,
+        )
+    return Sandbox(id=entry.id, name=entry.name, workspace=entry.workspace, status=status)
+
+
+def _conditions(state: SandboxState, before: tuple[Condition, ...]) -> tuple[Condition, ...]:
+    """Write a state; a condition keeps its time while its status stays (COMP01-TIME-02)."""
+    old = {each.type: each for each in before}
+    written = []
+    for kind, status, reason in _CONDITIONS[state.kind]:
+        known = old.get(kind)
+        if known is not None and known.status == status:
+            time_ = known.transition_time
+        else:
+            time_ = state.since or datetime.now(UTC)
+        written.append(
+            Condition(
+                type=kind,
+                status=status,
+                reason=reason or state.reason,
+                message=state.message,
+                transition_time=time_,
+            )
+        )
+    return tuple(written)

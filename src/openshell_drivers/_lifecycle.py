@@ -1,0 +1,377 @@
+"""`Lifecycle`: what happens to a sandbox between a gateway's call and the author's method.
+
+One operation on a sandbox at a time; a create that fails leaves nothing behind; what has begun to
+stop, start or go is carried to its end, whoever gives up waiting. Knows nothing of the wire.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import anyio
+import anyio.abc
+
+from openshell_drivers._board import Board, Entry
+from openshell_drivers._checks import returned
+from openshell_drivers._detached import Detached
+from openshell_drivers._faults import WrongValue, describe
+from openshell_drivers._guards import Rules, admit, require_launch_authentication
+from openshell_drivers._locks import KeyedLocks
+from openshell_drivers._observing import observing
+from openshell_drivers._sandboxes import (
+    ObservedSandbox,
+    SandboxRef,
+    SandboxSpec,
+    StartRequest,
+)
+from openshell_drivers._scope import CreateScope, ProvisioningFailed
+from openshell_drivers._states import SandboxState
+from openshell_drivers.backoff import Backoff
+from openshell_drivers.compute import ComputeDriver
+from openshell_drivers.errors import (
+    Aborted,
+    AlreadyExists,
+    DriverError,
+    FailedPrecondition,
+    Internal,
+    NotFound,
+    Unavailable,
+)
+
+_log: Final = logging.getLogger("openshell_drivers.compute")
+_SIGHT: Final = 5.0
+_SIGHT_AT_START: Final = 20.0
+_ROLLBACK_SECONDS: Final = 20.0
+_CLEAN_UP: Final = Backoff(attempts=40, delay=1.0, factor=2.0, maximum=60.0, jitter=0.2)
+
+_INTERRUPTED: Final = SandboxState.failed("ProvisioningInterrupted", "by a delete that failed")
+
+
+class _Making:
+    """The background work of a create."""
+
+    def __init__(self) -> None:
+        self.scope = anyio.CancelScope()
+        self.done = anyio.Event()
+
+
+class Lifecycle:
+    """All operations of one driver on its sandboxes."""
+
+    def __init__(self, driver: ComputeDriver[Any], rules: Rules) -> None:
+        self.board = Board()
+        self._driver = driver
+        self._rules = rules
+        self._locks = KeyedLocks()
+        self._creating: dict[str, anyio.CancelScope] = {}
+        self._provisioning: dict[str, _Making] = {}
+        self._detached = Detached(driver.lifecycle_timeout)
+        kind = type(driver)
+        self._stops = kind.stop_sandbox is not ComputeDriver.stop_sandbox
+        self._starts = kind.start_sandbox is not ComputeDriver.start_sandbox
+        self._gets = kind.get_sandbox is not ComputeDriver.get_sandbox
+        self._identifies = kind.authenticate_sandbox is not ComputeDriver.authenticate_sandbox
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Observe the backend, and own all that goes on beside the calls."""
+        async with anyio.create_task_group() as tasks:
+            self._detached.tasks = tasks
+            tasks.start_soon(observing, self._driver, self.board)
+            try:
+                yield
+            finally:
+                self._detached.tasks = None
+                tasks.cancel_scope.cancel()
+
+    # Create.
+
+    async def validate(self, spec: SandboxSpec) -> SandboxSpec:
+        """Refuse what cannot be created; the same for a validate and a create (COMP-VAL-06)."""
+        admitted = admit(spec, self._rules)
+        await self._driver.validate_sandbox_create(admitted)
+        return admitted
+
+    async def create(self, spec: SandboxSpec) -> str | None:
+        """Create, or leave nothing behind. Gives the runtime identity, if the driver has one."""
+        spec = await self.validate(spec)
+        async with self._locks.hold(spec.id):
+            await self.board.sighted(_SIGHT)
+            await self._refuse_existing(spec.ref)
+            scope = CreateScope(lambda event: self.board.event(spec.id, event))
+            self.board.hold(spec.id)
+            try:
+                identity = await self._create(spec, scope)
+            except BaseException as error:
+                ours = not isinstance(error, AlreadyExists)
+                with anyio.CancelScope(shield=True):
+                    await self._roll_back(spec.ref, scope, ours=ours)
+                self.board.abandon(spec.id, leftover=ours)
+                raise
+            entry = self.board.accept(
+                spec.id, spec.name, spec.workspace, pinned=scope.work is not None
+            )
+            entry.identity = identity
+            if scope.work is not None:
+                self._provision(entry, scope.work)
+            self._nudge()
+            return identity
+
+    async def _refuse_existing(self, ref: SandboxRef) -> None:
+        """Refuse an id that is there; what a polled backend has lost meanwhile is not."""
+        if self.board.entry(ref.id) is None:
+            return
+        with contextlib.suppress(NotFound):
+            entry = await self.get(ref)
+            if not entry.missing:
+                raise AlreadyExists("a sandbox with this id exists")
+        self.board.forget(ref.id)
+
+    async def _create(self, spec: SandboxSpec, scope: CreateScope) -> str | None:
+        with anyio.CancelScope() as cancelled:
+            self._creating[spec.id] = cancelled
+            try:
+                identity = await returned(str | None, self._driver.create_sandbox, spec, scope)
+            finally:
+                del self._creating[spec.id]
+            self._require_identity(identity)
+            return identity
+        raise Aborted("the sandbox was deleted while it was being created")
+
+    def _require_identity(self, identity: str | None) -> None:
+        if self._identifies and not identity:
+            raise WrongValue("a driver that authenticates sandboxes gives a runtime identity")
+
+    async def _roll_back(self, ref: SandboxRef, scope: CreateScope, *, ours: bool) -> None:
+        """Undo a create. What cannot be undone now is tried again until it can (COMP-CREATE-02)."""
+        clean = False
+        with anyio.move_on_after(_ROLLBACK_SECONDS):
+            clean = await scope.roll_back()
+            if ours:
+                clean = await self._remove_rest(ref)
+        if not clean and ours:
+            self._detached.start(self._clean_up, ref)
+
+    async def _remove_rest(self, ref: SandboxRef) -> bool:
+        try:
+            await self._driver.delete_sandbox(ref)
+        except Exception as error:  # noqa: BLE001  # an author's delete may raise anything
+            _log.warning("a failed create may have left something: %s", describe(error))
+            return False
+        return True
+
+    async def _clean_up(self, ref: SandboxRef) -> None:
+        for delay in _CLEAN_UP:
+            await anyio.sleep(delay)
+            async with self._locks.hold(ref.id):
+                if self.board.entry(ref.id) is not None or await self._remove_rest(ref):
+                    return
+        _log.error("a failed create has left something", extra={"sandbox": ref.id})
+
+    def _provision(self, entry: Entry, work: Callable[[], Awaitable[None]]) -> None:
+        making = _Making()
+        self._provisioning[entry.id] = making
+
+        async def carry() -> None:
+            try:
+                with making.scope:
+                    failure = await _failure_of(work)
+                    entry.pinned = failure is not None
+                    shown = failure or SandboxState.starting()
+                    self.board.show(entry, shown, done=failure is None)
+                    self._nudge()
+            finally:
+                del self._provisioning[entry.id]
+                making.done.set()
+
+        self._detached.start(carry)
+
+    # Delete.
+
+    async def delete(self, ref: SandboxRef) -> bool:
+        """Delete in any state; True if there was something."""
+        if ref.id in self._creating:
+            self._creating[ref.id].cancel()
+        return await self._detached.result(self._delete, ref)
+
+    async def _delete(self, ref: SandboxRef) -> bool:
+        async with self._locks.hold(ref.id):
+            interrupted = await self._end_provisioning(ref.id)
+            entry = self.board.entry(ref.id)
+            if entry is None:
+                return await returned(bool, self._driver.delete_sandbox, ref)
+            before = entry.shown, entry.shown_until
+            if interrupted:
+                before = _INTERRUPTED, math.inf
+            self.board.show(entry, SandboxState.deleting(), done=False)
+            try:
+                existed = await returned(bool, self._driver.delete_sandbox, ref)
+            except BaseException:  # visible, and to be deleted again (COMP-DEL-06)
+                self.board.restore(entry, *before)
+                raise
+            entry.doomed = True
+            if not existed:
+                self.board.delete(entry.id)
+            elif self.board.poller is not None:  # told at once if it is gone already
+                entry.touched = self.board.mark()
+                self._detached.start(self._poll_once)
+            return True
+
+    async def _end_provisioning(self, sandbox_id: str) -> bool:
+        """Cancel what a create goes on with, and wait for its end; say whether it did."""
+        making = self._provisioning.get(sandbox_id)
+        if making is None:
+            return False
+        making.scope.cancel()
+        await making.done.wait()
+        return making.scope.cancelled_caught
+
+    async def _poll_once(self) -> None:
+        if self.board.poller is not None:
+            with contextlib.suppress(Unavailable):  # the next poll of the interval will do
+                await self.board.poller.fresh()
+
+    # Stop and start.
+
+    async def stop(self, ref: SandboxRef) -> None:
+        """Stop; returns when compute is stopped."""
+        if not self._stops:
+            await self._driver.stop_sandbox(ref)  # says that there is none
+        await self._detached.result(self._stop, ref)
+
+    async def _stop(self, ref: SandboxRef) -> None:
+        async with self._locks.hold(ref.id):
+            entry = await self._existing(ref)
+            entry.generation = ""
+            if _kind(entry) == "stopped":
+                return
+            before = entry.shown, entry.shown_until
+            self.board.show(entry, SandboxState.stopping(), done=False)
+            try:
+                await self._driver.stop_sandbox(ref)
+            except NotFound:
+                self.board.forget(ref.id)
+                raise
+            except BaseException:
+                self.board.restore(entry, *before)
+                raise
+            self.board.show(entry, SandboxState.stopped(), done=True)
+            self._nudge()
+
+    async def start(self, ref: SandboxRef, request: StartRequest) -> str | None:
+        """Start; gives the runtime identity, if the driver has one."""
+        if not self._starts:
+            await self._driver.start_sandbox(ref, request)  # says that there is none
+        require_launch_authentication(request.launch_authentication)
+        return await self._detached.result(self._start, ref, request)
+
+    async def _start(self, ref: SandboxRef, request: StartRequest) -> str | None:
+        async with self._locks.hold(ref.id):
+            entry = await self._existing(ref, outage=True)
+            if request.generation_id and entry.generation == request.generation_id:
+                return entry.identity  # a retry of the start that was made (COMP01-START-01)
+            _refuse_another(entry, request)
+            before = entry.shown, entry.shown_until
+            if _kind(entry) in {"stopped", "exited", "failed", "stopping"}:
+                entry.fresh = False
+                self.board.show(entry, SandboxState.starting(), done=False)
+            try:
+                identity = await returned(str | None, self._driver.start_sandbox, ref, request)
+                self._require_identity(identity)
+            except NotFound:
+                self.board.forget(ref.id)
+                raise
+            except BaseException:
+                self.board.restore(entry, *before)
+                raise
+            entry.generation, entry.identity = request.generation_id, identity or entry.identity
+            if entry.shown is not None and entry.shown.kind == "starting":
+                entry.pinned = False
+                self.board.show(entry, SandboxState.starting(), done=True)
+            self._nudge()
+            return identity
+
+    async def _existing(self, ref: SandboxRef, *, outage: bool = False) -> Entry:
+        """Find the sandbox that an operation is about, when its provisioning is over.
+
+        A start waits for the end of an outage: any error at a gateway's own start condemns the
+        sandbox (COMP-START-02).
+        """
+        if ref.id in self._provisioning:
+            await self._provisioning[ref.id].done.wait()
+        await self.board.sighted(_SIGHT_AT_START if outage else _SIGHT, outage=outage)
+        entry = self.board.entry(ref.id)
+        if entry is None and self.board.poller is not None:
+            await self.board.poller.fresh()
+            entry = self.board.entry(ref.id)
+        if entry is None:
+            raise NotFound("there is no sandbox with this id")
+        return entry
+
+    # Get and list.
+
+    async def get(self, ref: SandboxRef) -> Entry:
+        """Observe one sandbox. Raises `NotFound` if it is gone, `Unavailable` if that cannot be
+        seen."""
+        if self._gets:
+            await self._get_from_driver(ref)
+        else:
+            await self.list()
+        entry = self.board.entry(ref.id)
+        if entry is None:
+            raise NotFound("there is no sandbox with this id")
+        return entry
+
+    async def _get_from_driver(self, ref: SandboxRef) -> None:
+        began = self.board.mark()
+        try:
+            seen = await returned(ObservedSandbox, self._driver.get_sandbox, ref)
+        except NotFound:
+            entry = self.board.entry(ref.id)
+            if entry is not None and entry.touched <= began:
+                self.board.lose(entry)
+            return
+        if seen.id != ref.id:
+            raise Internal("the driver observed another sandbox than the one asked for")
+        self.board.update(seen, began=began)
+
+    async def list(self) -> None:
+        """Make sure that what the board says of all sandboxes is true now (COMP-LIST-02)."""
+        if self.board.poller is not None:
+            await self.board.poller.fresh()
+        await self.board.sighted(_SIGHT)
+
+    def _nudge(self) -> None:
+        if self.board.poller is not None:
+            self.board.poller.nudge()
+
+
+def _refuse_another(entry: Entry, request: StartRequest) -> None:
+    known, expected = entry.identity, request.expected_runtime_identity
+    if known and expected and known != expected:
+        raise FailedPrecondition("the sandbox is not the one that the gateway knows")
+
+
+def _kind(entry: Entry) -> str:
+    if entry.shown is not None:
+        return entry.shown.kind
+    return "starting" if entry.observed is None else entry.observed.state.kind
+
+
+async def _failure_of(work: Callable[[], Awaitable[None]]) -> SandboxState | None:
+    """Do the background work of a create; give the state that its failure makes."""
+    try:
+        await work()
+    except ProvisioningFailed as error:
+        return error.state
+    except DriverError as error:
+        return SandboxState.failed("ProvisioningFailed", error.message)
+    except Exception as error:  # noqa: BLE001  # an author's work may raise anything
+        _log.error("provisioning failed: %s", describe(error))
+        return SandboxState.failed("ProvisioningFailed", "the driver's log says where")
+    return None

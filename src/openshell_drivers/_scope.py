@@ -1,0 +1,95 @@
+"""`CreateScope`: what a create has to undo if it fails, and what goes on after its answer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from openshell_drivers._faults import WrongValue, describe
+from openshell_drivers._sandboxes import PlatformEvent
+from openshell_drivers._states import SandboxState
+from openshell_drivers.errors import DriverError, FailedPrecondition
+
+Step = Callable[..., Awaitable[object]]
+
+
+class ProvisioningFailed(FailedPrecondition):
+    """A sandbox cannot be made: its state becomes ``failed`` with this reason.
+
+    Raised from `ComputeDriver.create_sandbox` itself it is a `FailedPrecondition`, whose message
+    the gateway passes on (COMP-CREATE-06).
+    """
+
+    def __init__(self, reason: str, message: str = "") -> None:
+        super().__init__(message)
+        self.state = SandboxState.failed(reason, message)
+
+
+class CreateScope:
+    """Given to `ComputeDriver.create_sandbox`: one create from its call to its end."""
+
+    def __init__(self, tell: Callable[[PlatformEvent], None]) -> None:
+        self._tell = tell
+        self._steps: list[tuple[Step, tuple[Any, ...]]] = []
+        self.work: Callable[[], Awaitable[None]] | None = None
+
+    def undo(self, step: Step, *args: Any) -> None:
+        """Have ``await step(*args)`` called if the create fails or is cancelled, the last first.
+
+        Register a step *before* what it undoes, since a create can be cancelled at any await; so a
+        step must bear that nothing was done yet. After the steps the SDK calls
+        `ComputeDriver.delete_sandbox`, so what that removes needs no step (COMP-CREATE-08).
+        """
+        self._steps.append((step, args))
+
+    @asynccontextmanager
+    async def optional(self, what: str) -> AsyncIterator[None]:
+        """Do without: a failure inside becomes a warning to the sandbox's user.
+
+        The warning names `what`, and the message of a `DriverError`, but of no other exception.
+        """
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  # an author's step may raise anything
+            _warn("without %s: %s", what, describe(error))
+            why = f": {error.message}" if isinstance(error, DriverError) and error.message else ""
+            self.event(
+                PlatformEvent(
+                    reason="Skipped", message=f"The sandbox has no {what}{why}", type="Warning"
+                )
+            )
+
+    def event(self, event: PlatformEvent) -> None:
+        """Tell the sandbox's user what happens; told once the create has succeeded."""
+        self._tell(event)
+
+    def in_background(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Go on with ``await work()`` when the gateway has its answer; once per create.
+
+        Until it ends the sandbox is ``starting``, whatever the backend shows. If it raises, it is
+        ``failed`` until it is deleted: with the reason of `ProvisioningFailed`, else with
+        ``ProvisioningFailed`` (COMP-CREATE-09). A delete cancels it first. It ends with the
+        process, so a driver that finds the rest of one at its start has to settle it.
+        """
+        if self.work is not None:
+            raise WrongValue("a create has one piece of background work")
+        self.work = work
+
+    async def roll_back(self) -> bool:
+        """Undo; False if a step has failed."""
+        clean = True
+        while self._steps:
+            step, args = self._steps.pop()
+            try:
+                await step(*args)
+            except Exception as error:  # noqa: BLE001  # the others must be undone all the same
+                clean = False
+                _warn("an undo step failed: %s", describe(error))
+        return clean
+
+
+def _warn(text: str, *args: object) -> None:
+    import logging
+
+    logging.getLogger("openshell_drivers.compute").warning(text, *args)

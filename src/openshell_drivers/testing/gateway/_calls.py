@@ -1,0 +1,98 @@
+"""`Calls`: one service of a driver, called as a gateway calls it.
+
+Requests and answers are cut down to the line's revision, an answer that it could not read is
+INTERNAL, and there is a deadline only where the line has one.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeAlias, TypeVar
+
+import anyio
+import grpc
+from google.protobuf.message import DecodeError, Message
+from grpc import aio
+
+from openshell_drivers.errors import DeadlineExceeded, DriverError, Internal, error_for
+from openshell_drivers.testing.gateway._preset import Preset
+from openshell_drivers.testing.gateway._tongue import Tongue
+
+AnswerT = TypeVar("AnswerT", bound=Message)
+_Unary: TypeAlias = "aio.UnaryUnaryMultiCallable[bytes, bytes]"
+_Stream: TypeAlias = "aio.UnaryStreamMultiCallable[bytes, bytes]"
+_Metadata: TypeAlias = tuple[tuple[str, str], ...] | None
+
+
+class Calls:
+    """Calls the methods of one service over a channel."""
+
+    def __init__(
+        self,
+        channel: aio.Channel,
+        service: str,
+        preset: Preset,
+        *,
+        timeout: float | None = None,
+        trace: bool = False,
+    ) -> None:
+        self._channel = channel
+        self._service = service
+        self._tongue = Tongue(preset.revision)
+        self._timeout = timeout
+        self._trace = trace and preset.traces
+
+    async def ask(self, method: str, request: Message, answer: type[AnswerT]) -> AnswerT:
+        """Call a method. Raises the `DriverError` of the answer's status."""
+        call: _Unary = self._channel.unary_unary(f"/{self._service}/{method}")
+        raw = self._tongue.say(request).SerializeToString()
+        try:
+            with anyio.fail_after(self._timeout):  # beside the deadline that travels
+                data = await call(raw, timeout=self._timeout, metadata=self._metadata())
+        except grpc.RpcError as error:
+            raise _translate(error) from None  # its text repeats metadata and peer
+        except TimeoutError:
+            raise DeadlineExceeded("the driver did not answer in time") from None
+        return self._read(data, answer)
+
+    @asynccontextmanager
+    async def opened(
+        self, method: str, request: Message, answer: type[AnswerT]
+    ) -> AsyncIterator[Callable[[], Awaitable[AnswerT | None]]]:
+        """Open a stream, once its headers have come; closed at once on leaving.
+
+        What it gives reads the next answer, or None when the driver has ended the stream.
+        """
+        multi: _Stream = self._channel.unary_stream(f"/{self._service}/{method}")
+        call = multi(self._tongue.say(request).SerializeToString(), metadata=self._metadata())
+
+        async def read() -> AnswerT | None:
+            data = await call.read()
+            return self._read(data, answer) if isinstance(data, bytes) else None
+
+        try:
+            await call.initial_metadata()
+            yield read
+        except grpc.RpcError as error:
+            raise _translate(error) from None
+        finally:
+            call.cancel()
+
+    def _read(self, data: bytes, answer: type[AnswerT]) -> AnswerT:
+        try:
+            return self._tongue.hear(answer.FromString(data))
+        except DecodeError:
+            raise Internal("the driver's answer cannot be read") from None
+
+    def _metadata(self) -> _Metadata:
+        if not self._trace:
+            return None
+        return (("traceparent", f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"),)
+
+
+def _translate(error: grpc.RpcError) -> DriverError:
+    if not isinstance(error, aio.AioRpcError):
+        return error_for("UNKNOWN", "the call failed")
+    return error_for(error.code().name, error.details() or error.code().name)

@@ -293,11 +293,11 @@ class Board:
         self._settle(entry)
         self._publish(entry)
 
-    def restore(self, entry: Entry, shown: SandboxState | None, until: float) -> None:
+    def restore(self, entry: Entry, shown: SandboxState | None, until: float, doomed: bool) -> None:
         """Go back to what was told before an operation that has failed."""
         self._touches += 1
         entry.touched = self._touches
-        entry.shown, entry.shown_until, entry.doomed = shown, until, False
+        entry.shown, entry.shown_until, entry.doomed = shown, until, doomed
         self._settle(entry)
         self._publish(entry)
 

@@ -25,8 +25,12 @@ class Detached:
         self.tasks: anyio.abc.TaskGroup | None = None
 
     def start(self, work: Callable[..., Awaitable[None]], *args: Any) -> None:
-        """Begin work that nobody waits for and that limits itself. Its failure is logged."""
-        self._begin(_Outcome(), None, work, args)
+        """Begin work that nobody waits for and that limits itself. Its failure is logged.
+
+        When the owner has gone there is nobody to do it, and it is not done.
+        """
+        if self.tasks is not None:
+            self._begin(_Outcome(), None, work, args)
 
     async def result(self, work: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Do the work and give what came of it. Cancelled, it goes on without the caller."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import fields, is_dataclass
 from datetime import datetime
 from typing import Any
 
@@ -15,12 +16,12 @@ import anyio
 from openshell_drivers._flags import Parser
 from openshell_drivers.backoff import Backoff
 from openshell_drivers.client import Connection, connect
-from openshell_drivers.errors import ConfigError, Unavailable
+from openshell_drivers.errors import ConfigError, Unavailable, Unimplemented
 from openshell_drivers.secrets import Secret
 from openshell_drivers.settings import dialled_socket
 
 _ATTEMPT_SECONDS = 0.1
-_METHODS = ("resolve", "list", "capabilities", "stored")
+_METHODS = ("resolve", "list", "capabilities", "stored", "sandboxes")
 
 
 def _parser(prog: str, description: str) -> Parser:
@@ -61,7 +62,7 @@ def health(arguments: list[str]) -> int:
 def call(arguments: list[str]) -> int:
     """Call one method and print the answer as JSON; secrets only when asked."""
     parser = _parser("openshell-drivers call", "Call a driver and print its answer as JSON.")
-    parser.add_argument("method", metavar="METHOD", help="resolve, list, capabilities or stored")
+    parser.add_argument("method", metavar="METHOD", help=f"one of {', '.join(_METHODS)}")
     parser.add_argument("name", nargs="?", metavar="NAME", help="what to resolve")
     parser.add_argument("--reveal", action="store_true", help="print the token itself")
     options = parser.parse(arguments)
@@ -82,23 +83,41 @@ async def _method(connection: Connection, method: str, name: str | None) -> Any:
         case "list":
             return await connection.credentials.list_credentials()
         case "capabilities":
-            return await connection.credential_store.get_capabilities()
+            return await _capabilities(connection)
+        case "sandboxes":
+            return await connection.compute.list_sandboxes()
         case _:
             return await connection.credential_store.list_stored_credentials()
 
 
+async def _capabilities(connection: Connection) -> Mapping[str, Any]:
+    """Ask each service that says what it can do, and leave out those that are not there."""
+    found: dict[str, Any] = {}
+    for name, service in (
+        ("compute", connection.compute),
+        ("credential_store", connection.credential_store),
+    ):
+        with contextlib.suppress(Unimplemented):
+            found[name] = await service.get_capabilities()
+    if not found:
+        raise Unimplemented("the driver serves neither sandboxes nor a credential store")
+    return found
+
+
 def _plain(value: Any, *, reveal: bool) -> Any:
+    """Give it in what JSON has; a secret only if it may be shown."""
+    if isinstance(value, Secret):
+        return value.reveal() if reveal else "***"
+    if isinstance(value, datetime):
+        return value.isoformat()
     if isinstance(value, tuple):
         return [_plain(each, reveal=reveal) for each in value]
-    fields = {}
-    for key, each in asdict(value).items():
-        if isinstance(each, Secret):
-            fields[key] = each.reveal() if reveal else "***"
-        elif isinstance(each, datetime):
-            fields[key] = each.isoformat()
-        else:
-            fields[key] = each
-    return fields
+    if isinstance(value, Mapping):
+        return {key: _plain(each, reveal=reveal) for key, each in value.items()}
+    if is_dataclass(value):
+        names = [field.name for field in fields(value)]
+        return {name: _plain(getattr(value, name), reveal=reveal) for name in names}
+    return value
 
 
 def _dial(socket: str | None, wait: str, ask: Callable[[Connection], Awaitable[None]]) -> int:

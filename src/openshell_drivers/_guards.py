@@ -123,11 +123,9 @@ def _require_resources(resources: ComputeResources) -> None:
     for kind, read in (("cpu", cpu_millis), ("memory", memory_bytes)):
         amounts = []
         for bound in ("request", "limit"):
-            text = getattr(resources, f"{kind}_{bound}")
-            try:
-                amounts.append(read(text) if text else None)
-            except InvalidArgument as error:
-                raise InvalidArgument(f"{kind}_{bound}: {error.message}") from None
+            name = f"{kind}_{bound}"
+            text = getattr(resources, name)
+            amounts.append(read(text, field=name) if text else None)
         request, limit = amounts
         if request is not None and limit is not None and request > limit:
             raise InvalidArgument(f"{kind}_request is above {kind}_limit")

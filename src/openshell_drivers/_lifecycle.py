@@ -68,7 +68,7 @@ class Lifecycle:
         self._driver = driver
         self._rules = rules
         self._locks = KeyedLocks()
-        self._creating: dict[str, anyio.CancelScope] = {}
+        self._creating: dict[str, set[anyio.CancelScope]] = {}
         self._provisioning: dict[str, _Making] = {}
         self._detached = Detached(driver.lifecycle_timeout)
         kind = type(driver)
@@ -98,29 +98,43 @@ class Lifecycle:
         return admitted
 
     async def create(self, spec: SandboxSpec) -> str | None:
-        """Create, or leave nothing behind. Gives the runtime identity, if the driver has one."""
-        spec = await self.validate(spec)
-        async with self._locks.hold(spec.id):
-            await self.board.sighted(_SIGHT)
-            await self._refuse_existing(spec.ref)
-            scope = CreateScope(lambda event: self.board.event(spec.id, event))
-            self.board.hold(spec.id)
+        """Create, or leave nothing behind. Gives the runtime identity, if the driver has one.
+
+        A stop or a delete that comes before the end ends it (COMP01-CREATE-02).
+        """
+        with anyio.CancelScope() as scope:
+            here = self._creating.setdefault(spec.id, set())
+            here.add(scope)
             try:
-                identity = await self._create(spec, scope)
-            except BaseException as error:
-                ours = not isinstance(error, AlreadyExists)
-                with anyio.CancelScope(shield=True):
-                    await self._roll_back(spec.ref, scope, ours=ours)
-                self.board.abandon(spec.id, leftover=ours)
-                raise
-            entry = self.board.accept(
-                spec.id, spec.name, spec.workspace, pinned=scope.work is not None
-            )
-            entry.identity = identity
-            if scope.work is not None:
-                self._provision(entry, scope.work)
-            self._nudge()
-            return identity
+                async with self._locks.hold(spec.id):
+                    return await self._create(spec)
+            finally:
+                here.discard(scope)
+                if not here:
+                    self._creating.pop(spec.id, None)
+        raise Aborted("the sandbox was stopped or deleted while it was being created")
+
+    async def _create(self, spec: SandboxSpec) -> str | None:
+        spec = await self.validate(spec)
+        await self.board.sighted(_SIGHT)
+        await self._refuse_existing(spec.ref)
+        scope = CreateScope(lambda event: self.board.event(spec.id, event))
+        self.board.hold(spec.id)
+        try:
+            identity = await returned(str | None, self._driver.create_sandbox, spec, scope)
+            self._require_identity(identity)
+        except BaseException as error:
+            ours = not isinstance(error, AlreadyExists)
+            with anyio.CancelScope(shield=True):
+                await self._roll_back(spec.ref, scope, ours=ours)
+            self.board.abandon(spec.id, leftover=ours)
+            raise
+        entry = self.board.accept(spec.id, spec.name, spec.workspace, pinned=scope.work is not None)
+        entry.identity = identity
+        if scope.work is not None:
+            self._provision(entry, scope.work)
+        self._nudge()
+        return identity
 
     async def _refuse_existing(self, ref: SandboxRef) -> None:
         """Refuse an id that is there; what a polled backend has lost meanwhile is not."""
@@ -132,17 +146,6 @@ class Lifecycle:
                 raise AlreadyExists("a sandbox with this id exists")
         self.board.forget(ref.id)
 
-    async def _create(self, spec: SandboxSpec, scope: CreateScope) -> str | None:
-        with anyio.CancelScope() as cancelled:
-            self._creating[spec.id] = cancelled
-            try:
-                identity = await returned(str | None, self._driver.create_sandbox, spec, scope)
-            finally:
-                del self._creating[spec.id]
-            self._require_identity(identity)
-            return identity
-        raise Aborted("the sandbox was deleted while it was being created")
-
     def _require_identity(self, identity: str | None) -> None:
         if self._identifies and not identity:
             raise WrongValue("a driver that authenticates sandboxes gives a runtime identity")
@@ -151,7 +154,7 @@ class Lifecycle:
         """Undo a create. What cannot be undone now is tried again until it can (COMP-CREATE-02)."""
         clean = False
         with anyio.move_on_after(_ROLLBACK_SECONDS):
-            clean = await scope.roll_back()
+            clean = await scope.roll_back(but_last=not ours)
             if ours:
                 clean = await self._remove_rest(ref)
         if not clean and ours:
@@ -195,9 +198,12 @@ class Lifecycle:
 
     async def delete(self, ref: SandboxRef) -> bool:
         """Delete in any state; True if there was something."""
-        if ref.id in self._creating:
-            self._creating[ref.id].cancel()
+        self._end_creating(ref.id)
         return await self._detached.result(self._delete, ref)
+
+    def _end_creating(self, sandbox_id: str) -> None:
+        for scope in self._creating.get(sandbox_id, ()):
+            scope.cancel()
 
     async def _delete(self, ref: SandboxRef) -> bool:
         async with self._locks.hold(ref.id):
@@ -205,9 +211,9 @@ class Lifecycle:
             entry = self.board.entry(ref.id)
             if entry is None:
                 return await returned(bool, self._driver.delete_sandbox, ref)
-            before = entry.shown, entry.shown_until
+            before = entry.shown, entry.shown_until, entry.doomed
             if interrupted:
-                before = _INTERRUPTED, math.inf
+                before = _INTERRUPTED, math.inf, False
             self.board.show(entry, SandboxState.deleting(), done=False)
             try:
                 existed = await returned(bool, self._driver.delete_sandbox, ref)
@@ -242,6 +248,7 @@ class Lifecycle:
         """Stop; returns when compute is stopped."""
         if not self._stops:
             await self._driver.stop_sandbox(ref)  # says that there is none
+        self._end_creating(ref.id)
         await self._detached.result(self._stop, ref)
 
     async def _stop(self, ref: SandboxRef) -> None:
@@ -250,7 +257,7 @@ class Lifecycle:
             entry.generation = ""
             if _kind(entry) == "stopped":
                 return
-            before = entry.shown, entry.shown_until
+            before = entry.shown, entry.shown_until, entry.doomed
             self.board.show(entry, SandboxState.stopping(), done=False)
             try:
                 await self._driver.stop_sandbox(ref)
@@ -260,7 +267,10 @@ class Lifecycle:
             except BaseException:
                 self.board.restore(entry, *before)
                 raise
-            self.board.show(entry, SandboxState.stopped(), done=True)
+            if entry.pinned:  # it never was complete, and a stop does not mend that
+                self.board.restore(entry, *before)
+            else:
+                self.board.show(entry, SandboxState.stopped(), done=True)
             self._nudge()
 
     async def start(self, ref: SandboxRef, request: StartRequest) -> str | None:
@@ -276,7 +286,7 @@ class Lifecycle:
             if request.generation_id and entry.generation == request.generation_id:
                 return entry.identity  # a retry of the start that was made (COMP01-START-01)
             _refuse_another(entry, request)
-            before = entry.shown, entry.shown_until
+            before = entry.shown, entry.shown_until, entry.doomed
             if _kind(entry) in {"stopped", "exited", "failed", "stopping"}:
                 entry.fresh = False
                 self.board.show(entry, SandboxState.starting(), done=False)

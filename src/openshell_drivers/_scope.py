@@ -40,6 +40,9 @@ class CreateScope:
         Register a step *before* what it undoes, since a create can be cancelled at any await; so a
         step must bear that nothing was done yet. After the steps the SDK calls
         `ComputeDriver.delete_sandbox`, so what that removes needs no step (COMP-CREATE-08).
+
+        After `AlreadyExists` neither the step registered last is taken nor that delete made: what
+        they would remove is somebody else's.
         """
         self._steps.append((step, args))
 
@@ -76,9 +79,11 @@ class CreateScope:
             raise WrongValue("a create has one piece of background work")
         self.work = work
 
-    async def roll_back(self) -> bool:
-        """Undo; False if a step has failed."""
+    async def roll_back(self, *, but_last: bool = False) -> bool:
+        """Undo, or all but the last step; False if one has failed."""
         clean = True
+        if but_last and self._steps:
+            self._steps.pop()
         while self._steps:
             step, args = self._steps.pop()
             try:

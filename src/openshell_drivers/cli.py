@@ -137,7 +137,9 @@ def _run(driver: type[Driver[Any]], sources: Sources) -> int:
     from openshell_drivers.server import run
 
     async def reload() -> None:
-        await built.reload(load(driver, sources).config)
+        config = load(driver, sources).config
+        _require_same_capabilities(built, config)
+        await built.reload(config)
 
     return run(
         built,
@@ -169,6 +171,17 @@ def _services(driver: Driver[Any]) -> list[Any]:
         return list(services_of(driver))
     except TypeError as error:  # the SDK's own words
         raise ConfigError(str(error)) from None
+
+
+def _require_same_capabilities(serving: Driver[Any], config: Any) -> None:
+    """Refuse a configuration that changes what a gateway compares all the time (COMP01-ADM-03)."""
+    from openshell_drivers.compute import ComputeDriver
+
+    if isinstance(serving, ComputeDriver):
+        from openshell_drivers._services.compute import capabilities
+
+        if capabilities(serving) != capabilities(type(serving)(config)):
+            raise ConfigError("it changes what the driver says of itself, which needs a restart")
 
 
 def _options(server: ServerSettings) -> Any:

@@ -79,7 +79,7 @@ class LaunchAuthentication:
         bundle = document.get("supervisor")
         session = _object({} if bundle is None else bundle, "supervisor")
         return cls(
-            supervisor=None if bundle is None else Secret(_encoded(bundle)),
+            supervisor=None if bundle is None else Secret(json.dumps(bundle)),
             workload=WorkloadAuthentication(
                 gateway_id=_text(document, "gateway_id"),
                 session_id=_text(session, "session_id"),
@@ -103,14 +103,6 @@ def _decoded(secret: Secret) -> Any:
         pass
     # Out here the parser's error, which holds the whole text, is forgotten.
     raise InvalidArgument("launch_authentication is not valid JSON")
-
-
-def _encoded(bundle: dict[str, Any]) -> str:
-    try:
-        return json.dumps(bundle)
-    except RecursionError:
-        pass
-    raise _wrong("supervisor", "is nested too deeply")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Status:
     message: str = "scripted"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Stall:
     """An answer that comes when the event is set: `then`, or what a good driver says."""
 

@@ -307,11 +307,6 @@ async def test_reclaiming_is_tried_until_a_stop_is_answered(
         await gateway.wait_for("box", "Error")
 
 
-@pytest.mark.parametrize("preset", ["fork-mvp", "0.0.111"])
-async def test_older_lines_wait_for_create_without_a_limit(preset: str) -> None:
-    assert PRESETS[preset].preparation_limit is None
-
-
 async def test_a_policy_of_the_operator_lets_driver_config_through(
     driver: ScriptedCompute, socket_path: Path
 ) -> None:

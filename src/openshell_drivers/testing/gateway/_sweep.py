@@ -38,8 +38,12 @@ class Sweep:
                 await self._refresh(row)
         for row in list(core.table)[: core.preset.prune_most]:
             old = core.clock.now() - row.born > core.preset.prune_after
-            if row.id not in listed and old and not row.pending:
+            if row.id not in listed and old and not self._spared(row):
                 await self._judge_missing(row)
+
+    def _spared(self, row: Row) -> bool:
+        """Whether an operation under way keeps a row from being pruned, as in the 0.1.x line."""
+        return row.pending or (self._core.preset.deletes_pruned and row.gate.locked())
 
     def _turn(self) -> AbstractAsyncContextManager[object]:
         return self._core.order if self._core.preset.locks_in_get else nullcontext()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Final, Self
 
 from openshell_drivers.compute import (
     Sandbox,
@@ -15,6 +18,28 @@ from openshell_drivers.errors import DriverError
 from openshell_drivers.testing.gateway._core import Core
 from openshell_drivers.testing.gateway._snapshots import Snapshots
 
+_MOMENT: Final = 0.01
+
+
+class _Later:
+    """Calls once: when told to, or after so many seconds if it is not left before."""
+
+    def __init__(self, seconds: float, call: Callable[[], None]) -> None:
+        self._call: Callable[[], None] | None = call
+        self._timer = asyncio.get_running_loop().call_later(seconds, self.now)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def now(self) -> None:
+        """Call, if it has not been."""
+        call, self._call = self._call, None
+        if call is not None:
+            call()
+
 
 class Watch:
     """Applies events strictly in order; after any end waits and opens the stream again."""
@@ -23,7 +48,7 @@ class Watch:
         self._core = core
         self._snapshots = snapshots
         self.opened = 0
-        """How many times the driver has answered with headers."""
+        """How many times the driver has kept it open."""
 
     async def forever(self) -> None:
         """Watch for the gateway's life."""
@@ -38,12 +63,17 @@ class Watch:
 
     async def _once(self) -> None:
         async with self._core.driver.watch() as read:
-            self.opened += 1
-            self._core.table.journal.note("the watch is open")
-            while (events := await read()) is not None:
-                for event in events:
-                    async with self._turn():
-                        await self._apply(event)
+            # Headers come with a refusal too; what is open is not over a moment later.
+            with _Later(_MOMENT, self._is_open) as open_:
+                while (events := await read()) is not None:
+                    open_.now()
+                    for event in events:
+                        async with self._turn():
+                            await self._apply(event)
+
+    def _is_open(self) -> None:
+        self.opened += 1
+        self._core.table.journal.note("the watch is open")
 
     def _turn(self) -> AbstractAsyncContextManager[object]:
         return self._core.order if self._core.preset.locks_in_get else nullcontext()

@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.raw import RESOLVE, ConnectionLost, RawClient
+from benchmarks.frames import ConnectionLost
+from benchmarks.raw import RESOLVE, RawClient
 from openshell_drivers._wire import credentials_driver_pb2 as wire
 
 TARGETS = Path(__file__).parent / "targets"
@@ -31,6 +32,8 @@ class Command:
     errors: Path | None = None
     """Where its standard error goes; by default nowhere."""
     request: bytes = BODY
+    method: str = RESOLVE
+    """What is asked of it until it answers."""
 
 
 class Process:
@@ -61,7 +64,7 @@ class Process:
             if self._child.poll() is not None:
                 raise RuntimeError(f"{self.command.name} ended with {self._child.returncode}")
             try:
-                with RawClient(self.socket, RESOLVE) as client:
+                with RawClient(self.socket, self.command.method) as client:
                     if client.call(self.command.request) is not None:
                         return
             except (OSError, ConnectionLost):
@@ -112,6 +115,12 @@ class Bench:
         finally:
             process.stop()
 
+    @contextmanager
+    def all_running(self, commands: Iterable[Command]) -> Iterator[list[Process]]:
+        """Start them one after the other, and stop them at the end."""
+        with ExitStack() as stack:
+            yield [stack.enter_context(self.running(command)) for command in commands]
+
     def spawn(self, command: Command) -> Process:
         """Start a process without waiting for it."""
         self._started += 1
@@ -143,8 +152,13 @@ def sdk(name: str = "SDK", level: str = "warning", errors: Path | None = None) -
 
 
 def driver(
-    name: str, script: str, *flags: str, request: bytes = BODY, errors: Path | None = None
+    name: str,
+    script: str,
+    *flags: str,
+    request: bytes = BODY,
+    method: str = RESOLVE,
+    errors: Path | None = None,
 ) -> Command:
     """A driver of `targets`, started as its console script would."""
     arguments = [str(TARGETS / script), "--socket", "{socket}", *flags]
-    return Command(name=name, arguments=arguments, request=request, errors=errors)
+    return Command(name=name, arguments=arguments, request=request, method=method, errors=errors)

@@ -14,7 +14,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks import chain, connecting, imports, stampede, startup, unary
+from benchmarks import (
+    chain,
+    compute,
+    connecting,
+    imports,
+    listing,
+    stalled,
+    stampede,
+    startup,
+    unary,
+    watch,
+)
 from benchmarks.figures import Section
 from benchmarks.processes import Bench
 
@@ -41,6 +52,10 @@ SECTIONS = {
     "stampede": Plan(stampede.measure, 9, 3),
     "chain": Plan(chain.measure, 15, 5),
     "unary": Plan(unary.measure, 24, 6),
+    "compute": Plan(compute.measure, 15, 3),
+    "watch": Plan(watch.measure, 12, 2),
+    "stalled": Plan(stalled.measure, 3, 1),
+    "listing": Plan(listing.measure, 5, 1),
 }
 _PACKAGES = ("grpcio", "protobuf", "anyio", "pydantic")
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from itertools import product
+from itertools import product, repeat
 
 from benchmarks.figures import Neighbours, Section, Target, median, percentile, spread
 from benchmarks.processes import BODY, Bench, Process, bare, sdk
@@ -29,6 +29,7 @@ class Case:
     name: str
     process: Process
     client: RawClient
+    bodies: Iterator[bytes]
     beside: str
     """The case that it is a ratio to."""
 
@@ -55,8 +56,7 @@ def measure(bench: Bench, *, rounds: int, seconds: float) -> Section:
     rows: list[Row] = []
     for first in range(0, rounds, _ROUNDS_OF_A_LIFE):
         with _cases(bench) as cases:
-            for case in cases:  # the first calls of a process are dearer
-                _turn(case, 8, _WARM_UP_SECONDS)
+            warm_up(cases)
             turns = range(first, min(rounds, first + _ROUNDS_OF_A_LIFE))
             for turn, concurrency in product(turns, CONCURRENCIES):
                 rows += take_round(cases, concurrency, turn, seconds)
@@ -82,7 +82,9 @@ def _cases(bench: Bench) -> Iterator[Sequence[Case]]:
 
         def case(name: str, process: Process, beside: str, deadline: str | None = None) -> Case:
             client = stack.enter_context(RawClient(process.socket, RESOLVE, deadline=deadline))
-            return Case(name=name, process=process, client=client, beside=beside)
+            return Case(
+                name=name, process=process, client=client, bodies=repeat(BODY), beside=beside
+            )
 
         yield [
             case("bare", plain, "bare"),
@@ -93,6 +95,12 @@ def _cases(bench: Bench) -> Iterator[Sequence[Case]]:
             case("bare, deadline", plain, "bare, deadline", _DEADLINE),
             case("SDK, deadline", quiet, "bare, deadline", _DEADLINE),
         ]
+
+
+def warm_up(cases: Sequence[Case]) -> None:
+    """Make the first calls of each process, which are dearer."""
+    for case in cases:
+        _turn(case, 8, _WARM_UP_SECONDS)
 
 
 def take_round(cases: Sequence[Case], concurrency: int, turn: int, seconds: float) -> list[Row]:
@@ -122,7 +130,7 @@ def take_round(cases: Sequence[Case], concurrency: int, turn: int, seconds: floa
 def _turn(case: Case, concurrency: int, seconds: float) -> tuple[Load, float, float]:
     """Give what the client saw, and the CPU seconds of the server and of the client."""
     server, own = case.process.cpu_seconds(), time.process_time()
-    load = case.client.load(BODY, in_flight=concurrency, seconds=seconds)
+    load = case.client.load(case.bodies, in_flight=concurrency, seconds=seconds)
     return load, case.process.cpu_seconds() - server, time.process_time() - own
 
 

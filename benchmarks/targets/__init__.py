@@ -1,1 +1,2 @@
-"""The processes that are measured: each a script that is run by its path, like a console script."""
+"""The processes that are measured: scripts that are run by their path, like a console script, and
+modules that share a pretended backend."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from openshell_drivers._faults import WrongType
 from openshell_drivers._sandboxes import (
@@ -30,8 +30,6 @@ from openshell_drivers.errors import Aborted, Unavailable
 
 if TYPE_CHECKING:
     import anyio
-
-    from openshell_drivers._polling import Poller
 
 SETTLE_SECONDS: Final = 30.0
 """How long a backend may take to show what the driver has just done."""
@@ -90,6 +88,9 @@ class Entry:
     missing: bool = False
     """The last list lacked it."""
     touched: int = 0
+    seen_at: int = 0
+    since: int = 0
+    """Touches: what was observed before the second is older than what is shown."""
     generation: str = ""
     """Of the start that was last made."""
     identity: str | None = None
@@ -146,6 +147,16 @@ class _Held:
     events: list[PlatformEvent] = field(default_factory=list)
 
 
+class Lister(Protocol):
+    """Who lists a backend that does not push."""
+
+    async def fresh(self) -> None:
+        """Wait for a list that was asked for after this call. Raises `Unavailable`."""
+
+    def nudge(self) -> None:
+        """List soon: something was done."""
+
+
 class Board:
     """The state of all sandboxes of one driver. For one event loop, without locks."""
 
@@ -160,7 +171,7 @@ class Board:
         self._touches = 0
         self.synced = False
         self.blind_reason = ""
-        self.poller: Poller | None = None
+        self.poller: Lister | None = None
         """Who lists the backend, while somebody does."""
 
     # What the backend says.
@@ -198,11 +209,14 @@ class Board:
         elif began is not None and entry.touched > began:
             return
         entry.observed, entry.strikes, entry.missing = observed, 0, False
+        entry.seen_at = self._touches if began is None else began
         self._settle(entry)
         self._publish(entry)
 
     def delete(self, sandbox_id: str) -> None:
         """Take that a sandbox is gone: told once, and nothing of it afterwards."""
+        if sandbox_id in self._held:  # of what had this id before
+            self._held[sandbox_id].observed = None
         if self._entries.pop(sandbox_id, None) is None:
             return
         self._bury(sandbox_id)
@@ -277,6 +291,8 @@ class Board:
         entry.observed = held.observed
         self._entries[sandbox_id] = entry
         self.show(entry, SandboxState.starting(), done=not pinned)
+        if self.poller is None:  # what it has pushed since the create began is of this sandbox
+            entry.since = 0
         for event in held.events:
             self.event(sandbox_id, event)
         return entry
@@ -286,6 +302,8 @@ class Board:
         caught up, or has had time to. None goes back to what is observed."""
         self._touches += 1
         entry.touched = self._touches
+        if not done or self.poller is not None:  # a push in between tells of the operation itself
+            entry.since = self._touches
         entry.shown = state
         entry.shown_until = self._clock() + SETTLE_SECONDS if done else math.inf
         if state is not None and state.kind == "starting" and not done:
@@ -324,6 +342,8 @@ class Board:
         """Drop what is shown once the backend has caught up; say whether it was."""
         shown, seen = entry.shown, entry.observed
         if shown is None or seen is None or entry.shown_until == math.inf:
+            return False
+        if entry.seen_at < entry.since:  # however long ago: the backend has not been seen since
             return False
         confirming = _AFTER_CREATE if entry.fresh else _CONFIRMED_BY.get(shown.kind, frozenset())
         if shown.kind == "stopped":

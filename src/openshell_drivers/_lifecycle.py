@@ -6,6 +6,7 @@ stop, start or go is carried to its end, whoever gives up waiting. Knows nothing
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import math
@@ -19,7 +20,7 @@ import anyio.abc
 from openshell_drivers._board import Board, Entry
 from openshell_drivers._checks import returned
 from openshell_drivers._detached import Detached
-from openshell_drivers._faults import WrongValue, describe
+from openshell_drivers._faults import WrongValue, describe, task_cancelled
 from openshell_drivers._guards import Rules, admit, require_launch_authentication
 from openshell_drivers._locks import KeyedLocks
 from openshell_drivers._observing import observing
@@ -163,7 +164,7 @@ class Lifecycle:
     async def _remove_rest(self, ref: SandboxRef) -> bool:
         try:
             await self._driver.delete_sandbox(ref)
-        except Exception as error:  # noqa: BLE001  # an author's delete may raise anything
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # an author's delete
             _log.warning("a failed create may have left something: %s", describe(error))
             return False
         return True
@@ -172,8 +173,9 @@ class Lifecycle:
         for delay in _CLEAN_UP:
             await anyio.sleep(delay)
             async with self._locks.hold(ref.id):
-                if self.board.entry(ref.id) is not None or await self._remove_rest(ref):
-                    return
+                with anyio.move_on_after(_ROLLBACK_SECONDS):
+                    if self.board.entry(ref.id) is not None or await self._remove_rest(ref):
+                        return
         _log.error("a failed create has left something", extra={"sandbox": ref.id})
 
     def _provision(self, entry: Entry, work: Callable[[], Awaitable[None]]) -> None:
@@ -208,6 +210,8 @@ class Lifecycle:
     async def _delete(self, ref: SandboxRef) -> bool:
         async with self._locks.hold(ref.id):
             interrupted = await self._end_provisioning(ref.id)
+            with contextlib.suppress(Unavailable):  # what cannot be seen can be deleted
+                await self._look_for(ref.id, _SIGHT)
             entry = self.board.entry(ref.id)
             if entry is None:
                 return await returned(bool, self._driver.delete_sandbox, ref)
@@ -252,7 +256,7 @@ class Lifecycle:
         await self._detached.result(self._stop, ref)
 
     async def _stop(self, ref: SandboxRef) -> None:
-        async with self._locks.hold(ref.id):
+        async with self._complete(ref.id):
             entry = await self._existing(ref)
             entry.generation = ""
             if _kind(entry) == "stopped":
@@ -262,7 +266,7 @@ class Lifecycle:
             try:
                 await self._driver.stop_sandbox(ref)
             except NotFound:
-                self.board.forget(ref.id)
+                self.board.delete(ref.id)
                 raise
             except BaseException:
                 self.board.restore(entry, *before)
@@ -281,7 +285,7 @@ class Lifecycle:
         return await self._detached.result(self._start, ref, request)
 
     async def _start(self, ref: SandboxRef, request: StartRequest) -> str | None:
-        async with self._locks.hold(ref.id):
+        async with self._complete(ref.id):
             entry = await self._existing(ref, outage=True)
             if request.generation_id and entry.generation == request.generation_id:
                 return entry.identity  # a retry of the start that was made (COMP01-START-01)
@@ -306,22 +310,37 @@ class Lifecycle:
             self._nudge()
             return identity
 
+    @asynccontextmanager
+    async def _complete(self, sandbox_id: str) -> AsyncIterator[None]:
+        """Hold a sandbox when its provisioning is over; a delete does not wait behind that."""
+        while True:
+            async with self._locks.hold(sandbox_id):
+                making = self._provisioning.get(sandbox_id)
+                if making is None:
+                    yield
+                    return
+            await making.done.wait()
+
     async def _existing(self, ref: SandboxRef, *, outage: bool = False) -> Entry:
-        """Find the sandbox that an operation is about, when its provisioning is over.
+        """Find the sandbox that an operation is about.
 
         A start waits for the end of an outage: any error at a gateway's own start condemns the
         sandbox (COMP-START-02).
         """
-        if ref.id in self._provisioning:
-            await self._provisioning[ref.id].done.wait()
-        await self.board.sighted(_SIGHT_AT_START if outage else _SIGHT, outage=outage)
+        await self._look_for(ref.id, _SIGHT_AT_START if outage else _SIGHT, outage=outage)
         entry = self.board.entry(ref.id)
-        if entry is None and self.board.poller is not None:
-            await self.board.poller.fresh()
-            entry = self.board.entry(ref.id)
         if entry is None:
             raise NotFound("there is no sandbox with this id")
+        if entry.doomed:
+            raise FailedPrecondition("the sandbox is being deleted")
         return entry
+
+    async def _look_for(self, sandbox_id: str, seconds: float, *, outage: bool = False) -> None:
+        """See to it that the board has the sandbox, if the backend does: another instance of this
+        driver may have created it a moment ago."""
+        await self.board.sighted(seconds, outage=outage)
+        if self.board.entry(sandbox_id) is None and self.board.poller is not None:
+            await self.board.poller.fresh()
 
     # Get and list.
 
@@ -381,7 +400,9 @@ async def _failure_of(work: Callable[[], Awaitable[None]]) -> SandboxState | Non
         return error.state
     except DriverError as error:
         return SandboxState.failed("ProvisioningFailed", error.message)
-    except Exception as error:  # noqa: BLE001  # an author's work may raise anything
+    except (Exception, asyncio.CancelledError) as error:  # an author's work may raise anything
+        if isinstance(error, asyncio.CancelledError) and task_cancelled():
+            raise
         _log.error("provisioning failed: %s", describe(error))
         return SandboxState.failed("ProvisioningFailed", "the driver's log says where")
     return None

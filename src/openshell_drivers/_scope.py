@@ -81,6 +81,8 @@ class CreateScope:
 
     async def roll_back(self, *, but_last: bool = False) -> bool:
         """Undo, or all but the last step; False if one has failed."""
+        from asyncio import CancelledError
+
         clean = True
         if but_last and self._steps:
             self._steps.pop()
@@ -88,7 +90,7 @@ class CreateScope:
             step, args = self._steps.pop()
             try:
                 await step(*args)
-            except Exception as error:  # noqa: BLE001  # the others must be undone all the same
+            except (Exception, CancelledError) as error:  # noqa: BLE001  # the others must be undone
                 clean = False
                 _warn("an undo step failed: %s", describe(error))
         return clean

@@ -206,6 +206,7 @@ usage: openshell-drivers COMMAND ...
   schema NAME       the JSON Schema of its configuration
   health            ask a driver at a socket whether it serves; exit status 0 if it does
   call              call a driver at a socket
+  gateway           be a gateway at a compute driver's socket and show what its user would see
 
 NAME is a driver's name or module:Class. COMMAND --help tells more.
 """
@@ -311,6 +312,12 @@ def _verb_call(arguments: list[str]) -> int:
     return _dialling.call(arguments)
 
 
+def _verb_gateway(arguments: list[str]) -> int:
+    from openshell_drivers import _gateway_cli
+
+    return _gateway_cli.gateway(arguments)
+
+
 _VERBS: Final[Mapping[str, Callable[[list[str]], int]]] = {
     "list": _verb_list,
     "run": _verb_run,
@@ -318,4 +325,5 @@ _VERBS: Final[Mapping[str, Callable[[list[str]], int]]] = {
     "schema": _verb_schema,
     "health": _verb_health,
     "call": _verb_call,
+    "gateway": _verb_gateway,
 }

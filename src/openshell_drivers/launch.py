@@ -32,9 +32,10 @@ class WorkloadAuthentication:
 
     gateway_id: str = ""
     session_id: str = ""
-    runtime_generation: str = ""
-    session_rotation: int | None = None
-    auth_epoch: int | None = None
+    runtime_generation: str | int | None = None
+    """This and the next two as the gateway wrote them: text or a whole number."""
+    session_rotation: str | int | None = None
+    auth_epoch: str | int | None = None
     verification_keys: Mapping[str, str] = field(default_factory=_no_keys)
     """Public keys in PEM by their id; they verify what the gateway signs."""
 
@@ -46,7 +47,7 @@ class WorkloadAuthentication:
         said = {
             "gateway_id": self.gateway_id or None,
             "session_id": self.session_id or None,
-            "runtime_generation": self.runtime_generation or None,
+            "runtime_generation": self.runtime_generation,
             "session_rotation": self.session_rotation,
             "auth_epoch": self.auth_epoch,
             "verification_keys": [
@@ -83,9 +84,9 @@ class LaunchAuthentication:
             workload=WorkloadAuthentication(
                 gateway_id=_text(document, "gateway_id"),
                 session_id=_text(session, "session_id"),
-                runtime_generation=_text(session, "runtime_generation"),
-                session_rotation=_number(session, "session_rotation"),
-                auth_epoch=_number(session, "auth_epoch"),
+                runtime_generation=_scalar(session, "runtime_generation"),
+                session_rotation=_scalar(session, "session_rotation"),
+                auth_epoch=_scalar(session, "auth_epoch"),
                 verification_keys=_verification_keys(document),
             ),
         )
@@ -138,12 +139,11 @@ def _text(parent: Mapping[str, Any], key: str) -> str:
     return value or ""
 
 
-def _number(parent: Mapping[str, Any], key: str) -> int | None:
+def _scalar(parent: Mapping[str, Any], key: str) -> str | int | None:
+    """Read what the contract names and gives no type."""
     value = parent.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise _wrong(key, "must be a whole number")
+    if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
+        raise _wrong(key, "must be text or a whole number")
     return value
 
 

@@ -59,7 +59,7 @@ async def test_a_created_sandbox_is_listed_and_watched_at_once(driver: Driver) -
         assert identity == f"runtime-{ID}"
         assert [each.id for each in life.board.entries()] == [ID]
         await rest()
-        assert list(reader.phases())[0] in {STARTING, READY}
+        assert next(reader.phases()) in {STARTING, READY}
         await life.list()
         await rest()
         assert list(reader.phases())[-1] == READY
@@ -207,7 +207,7 @@ async def test_what_a_create_awaited_may_be_cancelled_and_is_undone(driver: Driv
     async def prepare(scope: CreateScope) -> None:
         future = asyncio.get_running_loop().create_future()
         future.cancel()
-        await future
+        await future  # raises at once
 
     driver.prepare = prepare
     async with living(driver) as life:
@@ -279,23 +279,24 @@ async def test_of_two_creates_at_once_one_wins(driver: Driver) -> None:
         except AlreadyExists:
             outcomes.append("exists")
 
-    async with living(driver) as life:
-        async with anyio.create_task_group() as tasks:
-            for _ in range(5):
-                tasks.start_soon(create, life)
+    async with living(driver) as life, anyio.create_task_group() as tasks:
+        for _ in range(5):
+            tasks.start_soon(create, life)
 
     assert sorted(outcomes) == ["created", *["exists"] * 4]
     assert driver.platform.count("create") == 1
 
 
 async def test_a_backend_that_has_the_id_keeps_it(driver: Driver) -> None:
+    """And what was registered last stays: it is what the backend already had."""
     undone: list[str] = []
 
-    async def undo() -> None:
-        undone.append("step")
+    async def undo(name: str) -> None:
+        undone.append(name)
 
     async def prepare(scope: CreateScope) -> None:
-        scope.undo(undo)
+        scope.undo(undo, "volume")
+        scope.undo(undo, "sandbox")
         driver.platform.put(ID, SandboxState.ready())
         driver.told(ID)
         raise AlreadyExists("it is there")
@@ -306,7 +307,7 @@ async def test_a_backend_that_has_the_id_keeps_it(driver: Driver) -> None:
             await life.create(spec())
         await life.list()
 
-        assert undone == ["step"]
+        assert undone == ["volume"]
         assert "delete" not in driver.platform.steps
         assert shown(life.board) == READY
 
@@ -365,7 +366,7 @@ async def test_background_work_shows_starting_until_it_ends(driver: Driver) -> N
         await life.list()
         await rest()
 
-        assert list(reader.phases()) == [STARTING, READY]
+        assert list(dict.fromkeys(reader.phases())) == [STARTING, READY]
 
 
 FAILURES: dict[str, tuple[Callable[[], BaseException], str]] = {
@@ -436,7 +437,7 @@ async def test_a_delete_does_not_wait_behind_an_operation_that_waits_for_provisi
         await driver.platform.step("work")
 
     async def operate(life: Lifecycle) -> None:
-        with pytest.raises(NotFound):
+        with pytest.raises((NotFound, FailedPrecondition)):  # gone, or going
             await (life.stop(REF) if operation == "stop" else life.start(REF, START))
 
     driver.work = work
@@ -447,9 +448,8 @@ async def test_a_delete_does_not_wait_behind_an_operation_that_waits_for_provisi
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(operate, life)
             await rest()
-            with anyio.fail_after(5):
+            with anyio.fail_after(2):
                 assert await life.delete(REF) is True
-            driver.platform.lagging = None
 
 
 async def test_a_stop_waits_for_provisioning_to_end(driver: Driver) -> None:
@@ -491,11 +491,14 @@ async def test_a_delete_that_fails_after_it_stopped_the_work_leaves_a_failed_san
 async def test_an_optional_step_that_fails_is_a_warning_to_the_user(driver: Driver) -> None:
     events: list[PlatformEvent] = []
 
+    async def fail(error: Exception) -> None:
+        raise error
+
     async def prepare(scope: CreateScope) -> None:
         async with scope.optional("network policy"):
-            raise Unavailable("no plugin")
+            await fail(Unavailable("no plugin"))
         async with scope.optional("metrics"):
-            raise RuntimeError("canary-77aa")
+            await fail(RuntimeError("canary-77aa"))
 
     driver.prepare = prepare
     async with living(driver) as life, Reader.of(life.board) as reader:

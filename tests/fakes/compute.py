@@ -60,9 +60,10 @@ class Platform:
         if name in self.gates:
             self.gates[name].reached.set()
             await self.gates[name].opened.wait()
+        for _ in range(3):  # those who watch see what was before
+            await anyio.lowlevel.checkpoint()
         if self.faults[name]:
             raise self.faults[name].pop(0)()
-        await anyio.lowlevel.checkpoint()
 
     def count(self, step: str) -> int:
         return self.steps.count(step)
@@ -88,6 +89,12 @@ def seen(sandbox_id: str, state: SandboxState, **more: Any) -> ObservedSandbox:
         state=state,
         **{"instance_id": f"{sandbox_id}.1", **more},
     )
+
+
+def _next(instance: str) -> str:
+    """Name the next run; a platform that names none goes on so."""
+    base, _, number = instance.rpartition(".")
+    return f"{base}.{int(number) + 1}" if instance else ""
 
 
 class _OnPlatform(ComputeDriver):
@@ -153,8 +160,8 @@ class _OnPlatform(ComputeDriver):
             raise NotFound("it is not there")
         old = self.platform.present[ref.id]
         if old.state.kind in {"stopped", "exited", "failed"}:
-            number = int(old.instance_id.rpartition(".")[2]) + 1
-            self.platform.put(ref.id, SandboxState.starting(), instance_id=f"{ref.id}.{number}")
+            next_run = _next(old.instance_id)
+            self.platform.put(ref.id, SandboxState.starting(), instance_id=next_run)
             self.told(ref.id)
         await self.platform.step("started")
         return f"runtime-{ref.id}"

@@ -153,7 +153,7 @@ def test_a_bundle_nested_as_deep_as_can_be_is_split_or_refused() -> None:
         ({"supervisor": [CANARY]}, "supervisor"),
         ({"gateway_id": [CANARY]}, "gateway_id"),
         ({"supervisor": {"session_id": 1, "gateway_token": CANARY}}, "session_id"),
-        ({"supervisor": {"session_rotation": CANARY}}, "session_rotation"),
+        ({"supervisor": {"session_rotation": [CANARY]}}, "session_rotation"),
         ({"supervisor": {"auth_epoch": True, "gateway_token": CANARY}}, "auth_epoch"),
         ({"supervisor": {"auth_epoch": 1.5, "gateway_token": CANARY}}, "auth_epoch"),
         ({"verification_keys": CANARY}, "verification_keys"),
@@ -216,3 +216,12 @@ def test_any_json_is_split_without_loss_or_refused(document: object) -> None:
     assert isinstance(document, dict)
     bundle = launch.supervisor
     assert (bundle and json.loads(bundle.reveal())) == document.get("supervisor")
+
+
+@pytest.mark.parametrize("generation", ["gen-3", 3, None])
+def test_a_generation_is_passed_on_as_the_gateway_wrote_it(generation: object) -> None:
+    text = json.dumps({"supervisor": {"runtime_generation": generation}})
+
+    parsed = LaunchAuthentication.parse(Secret(text))
+
+    assert parsed.workload.runtime_generation == generation

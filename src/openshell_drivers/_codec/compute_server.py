@@ -13,6 +13,7 @@ from openshell_drivers._abilities import ComputeCapabilities, ListenerRequiremen
 from openshell_drivers._codec import extension
 from openshell_drivers._codec.compute import FAMILY, decode_json
 from openshell_drivers._codec.times import to_milliseconds, to_timestamp
+from openshell_drivers._faults import WrongValue
 from openshell_drivers._guards import require_id
 from openshell_drivers._sandboxes import (
     ComputeResources,
@@ -263,4 +264,6 @@ def encode_requirement(requirement: ListenerRequirement) -> wire.GatewayListener
         message.default_route_interface.SetInParent()
     elif requirement.loopback_interface:
         message.loopback_interface.SetInParent()
+    else:  # a gateway does not start with one that says nowhere (COMP-LSN-02)
+        raise WrongValue("a listener requirement says where to listen")
     return message

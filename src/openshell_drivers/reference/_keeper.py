@@ -44,6 +44,8 @@ class ProcessInfo(NamedTuple):
     pid: int
     parent: int
     session: int
+    terminal: int
+    """The device that is its controlling terminal, or 0."""
     started: int
     """Clock ticks after boot: with the pid it names one process for good."""
     dead: bool
@@ -58,7 +60,8 @@ def look_up(pid: int) -> ProcessInfo | None:
     except OSError:
         return None
     words = text[text.rindex(b")") + 2 :].split()  # a name may hold spaces and parentheses
-    return ProcessInfo(pid, int(words[1]), int(words[3]), int(words[19]), words[0] in b"ZX")
+    parent, session, terminal = int(words[1]), int(words[3]), int(words[4])
+    return ProcessInfo(pid, parent, session, terminal, int(words[19]), words[0] in b"ZX")
 
 
 def processes() -> dict[int, ProcessInfo]:
@@ -241,7 +244,6 @@ def _close_others() -> None:
 
 def main(folder: str, number: int) -> None:
     """Run the command of a sandbox's directory to its end."""
-    os.setsid()
     _close_others()
     os.chdir(folder)
     report = _Report(number)

@@ -13,10 +13,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -25,15 +24,11 @@ import anyio.to_thread
 
 from openshell_drivers import ResourceExhausted, Unavailable
 from openshell_drivers.reference import _keeper
-from openshell_drivers.reference._keeper import ProcessInfo
+from openshell_drivers.reference._members import MARK, kill_all, open_process, terminate_all
 
-#: In the environment of every process of a sandbox that does not clear it.
-MARK: Final = "OPENSHELL_PROCESS_MARK"
 _LOCK: Final = "alive"
-_NULL_FD: Final = "/dev/null"
 _KEPT_FREE: Final = 10
 _REGISTER_SECONDS: Final = 10.0
-_KILL_SECONDS: Final = 15.0
 _LOOK_SECONDS: Final = 0.02
 
 
@@ -64,15 +59,18 @@ def read_report(folder: Path, number: int) -> Report | None:
 class Run:
     """A run from the birth of its keeper to its death."""
 
-    def __init__(self, folder: Path, mark: str, number: int) -> None:
-        self.number = number
+    def __init__(
+        self, folder: Path, mark: str, number: int, *, changed: Callable[[], None]
+    ) -> None:
         self.report: Report | None = None
-        self.begun = anyio.Event()
-        """Set when the command runs, or has not been able to."""
+        self.known = anyio.Event()
+        """Set when the command runs, or nothing of it is left."""
         self.over = anyio.Event()
         """Set when nothing of it is left."""
         self._folder = folder
         self._mark = mark
+        self._number = number
+        self._changed = changed
         self._keeper: int | None = None
         self._told: int | None = None
 
@@ -81,79 +79,81 @@ class Run:
         """Whether it is not over yet."""
         return not self.over.is_set()
 
-    async def launch(self) -> None:
-        """Begin it. Raises `Unavailable` if the run before is not over."""
-        await anyio.to_thread.run_sync(self._launch)
-
-    def _launch(self) -> None:
-        # Out of the way of the numbers under which the keeper is to find them.
-        lock = _moved_up(os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600))
-        told, tell = os.pipe()
-        tell = _moved_up(tell)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            pid = os.posix_spawn(
-                sys.executable,
-                [
-                    *(sys.executable, "-I", "-S", "-B", str(Path(_keeper.__file__))),
-                    *(str(self._folder), str(self.number)),
-                ],
-                {MARK: self._mark},
-                file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, _NULL_FD, os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_OPEN, 1, _NULL_FD, os.O_WRONLY, 0),
-                    (os.POSIX_SPAWN_OPEN, 2, _NULL_FD, os.O_WRONLY, 0),
-                    (os.POSIX_SPAWN_DUP2, lock, _keeper.LOCK_FD),
-                    (os.POSIX_SPAWN_DUP2, tell, _keeper.TELL_FD),
-                ],
-                setsigmask=(),
-                setsigdef=(signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGCHLD),
-            )
-            self._keeper, self._told = os.pidfd_open(pid), told
-        except BlockingIOError as error:
-            os.close(told)
-            if error.filename is None and not _is_held(self._folder):
-                raise ResourceExhausted("no more processes can be made now") from None
-            raise Unavailable("processes of the last run are still there") from None
-        except BaseException:
-            os.close(told)
-            raise
-        finally:
-            os.close(lock)
-            os.close(tell)
+    def launch(self) -> None:
+        """Begin it. Blocks. Raises `Unavailable` if the run before is not over,
+        `ResourceExhausted` if the host has no room for another process."""
+        with ExitStack() as opened:
+            # Out of the way of the numbers under which the keeper is to find them.
+            lock = _moved_up(os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600))
+            opened.callback(os.close, lock)
+            if not _taken(lock):
+                raise Unavailable("processes of the last run are still there")
+            told, low = os.pipe()
+            tell = _moved_up(low)
+            opened.callback(os.close, tell)
+            self._told = told
+            self._keeper = os.pidfd_open(_spawn(self._folder, self._number, self._mark, lock, tell))
 
     async def attend(self) -> None:
-        """See it through: `begun`, then `over`. Call it once; cancelled, the run goes on."""
+        """See it through, and say when something has changed. Cancelled, the run goes on."""
         try:
-            if self._told is not None:
-                with anyio.move_on_after(_REGISTER_SECONDS):
-                    await anyio.wait_readable(self._told)
-            with anyio.move_on_after(_REGISTER_SECONDS):
-                await self._until_begun()
-            self.begun.set()
-            if self._keeper is not None:
+            began = await self._has_begun()
+            if began and self._keeper is not None:
+                self.known.set()
+                self._changed()
                 await anyio.wait_readable(self._keeper)
-                with suppress(ChildProcessError):  # found again: somebody else's child
-                    os.waitid(os.P_PIDFD, self._keeper, os.WEXITED)
-            await end(self._mark)
-            self.report = await self._read()
+            await self._until_nothing_is_left()
+            self._bury()
+            await self.look()
             self.over.set()
+            self.known.set()
+            self._changed()
         finally:
             self._close()
 
-    async def _until_begun(self) -> None:
-        while True:
-            held = await anyio.to_thread.run_sync(_is_held, self._folder)
-            self.report = await self._read()
-            if self._keeper is None and held and self.report is not None:
-                self._keeper = _open(self.report.pid, self.report.started)
-            decided = self.report is not None and self.report.outcome != "registered"
-            if not held or (decided and self._keeper is not None):
-                return
-            await anyio.sleep(_LOOK_SECONDS)  # rare: a keeper found at its very beginning
+    async def end(self, grace: float = 0.0) -> None:
+        """End it: SIGTERM, and SIGKILL for what is left `grace` seconds later. When this returns it
+        is over. Raises `Unavailable` if it cannot be ended."""
+        if grace > 0 and self.alive:
+            with anyio.move_on_after(grace):
+                await self.known.wait()
+                await terminate_all(self._mark)
+                await self.over.wait()
+        await kill_all(self._mark)
+        await self.over.wait()
 
-    async def _read(self) -> Report | None:
-        return await anyio.to_thread.run_sync(read_report, self._folder, self.number)
+    async def _until_nothing_is_left(self) -> None:
+        while True:
+            with suppress(Unavailable):
+                return await kill_all(self._mark)
+
+    async def look(self) -> None:
+        """Read what its keeper says."""
+        self.report = await anyio.to_thread.run_sync(read_report, self._folder, self._number)
+
+    async def _has_begun(self) -> bool:
+        """Wait for the keeper's word; False if there is none, or that it cannot begin."""
+        with anyio.move_on_after(_REGISTER_SECONDS):
+            if self._told is not None:
+                await anyio.wait_readable(self._told)
+            while True:
+                held = await anyio.to_thread.run_sync(_is_held, self._folder)
+                await self.look()
+                if self.report is not None and held:
+                    self._keeper = self._keeper or open_process(
+                        self.report.pid, self.report.started
+                    )
+                    if self._keeper is not None and self.report.outcome != "registered":
+                        return self.report.outcome == "running"
+                if not held:
+                    return False
+                await anyio.sleep(_LOOK_SECONDS)  # rare: a keeper found at its very beginning
+        return False
+
+    def _bury(self) -> None:
+        if self._keeper is not None:
+            with suppress(ChildProcessError):  # found again: somebody else's child
+                os.waitid(os.P_PIDFD, self._keeper, os.WEXITED)
 
     def _close(self) -> None:
         for each in (self._keeper, self._told):
@@ -162,85 +162,28 @@ class Run:
         self._keeper = self._told = None
 
 
-async def is_held(folder: Path) -> bool:
-    """Whether a keeper lives, or is on its way."""
-    return await anyio.to_thread.run_sync(_is_held, folder)
-
-
-async def end(mark: str, grace: float = 0.0, *, keeper: Run | None = None) -> None:
-    """End every process of a sandbox: SIGTERM, and SIGKILL for what is left `grace` seconds later.
-
-    When it returns none of them exists. It finds those that have the mark in their environment, all
-    of their sessions, and all that descend from them. What clears its environment, leaves its
-    session and is left by its parent is found while its keeper lives. Raises `Unavailable` if some
-    do not die.
-    """
-    if grace > 0 and keeper is not None:
-        found = await _members(mark)
-        _signal(found, signal.SIGTERM, signal.SIGCONT)
-        with anyio.move_on_after(grace):
-            await keeper.over.wait()
-            return
-    with anyio.move_on_after(_KILL_SECONDS):
-        while found := await _members(mark):
-            # The keeper last: it inherits, and so gives away, whoever lost a parent.
-            targets = [each for each in found if not each.is_keeper] or found
-            await _kill(targets)
-        return
-    raise Unavailable("processes of the sandbox do not end")
-
-
-@dataclass(frozen=True, slots=True)
-class _Member:
-    info: ProcessInfo
-    is_keeper: bool
-
-
-async def _members(mark: str) -> list[_Member]:
-    return await anyio.to_thread.run_sync(_find_members, mark)
-
-
-def _find_members(mark: str) -> list[_Member]:
-    everybody = _keeper.processes()
-    marked = {pid for pid in everybody if _has(pid, "environ", f"{MARK}={mark}".encode())}
-    sessions = {everybody[pid].session for pid in marked}
-    roots = marked | {pid for pid, each in everybody.items() if each.session in sessions}
-    found = _keeper.with_descendants(roots, everybody) - {os.getpid()}
-    return [
-        _Member(everybody[pid], _has(pid, "cmdline", _keeper.__file__.encode()))
-        for pid in found
-        if not everybody[pid].dead
-    ]
-
-
-def _has(pid: int, name: str, item: bytes) -> bool:
-    """Whether one of the NUL-terminated items of a file of /proc is this one."""
+def _spawn(folder: Path, number: int, mark: str, lock: int, tell: int) -> int:
     try:
-        return item in Path(f"/proc/{pid}/{name}").read_bytes().split(b"\0")
-    except OSError:
-        return False
-
-
-def _signal(found: Iterable[_Member], *numbers: int) -> list[int]:
-    """Send signals to all but keepers; through descriptors, so that nobody else gets them."""
-    raise NotImplementedError
-
-
-async def _kill(found: Iterable[_Member]) -> None:
-    raise NotImplementedError
-
-
-def _open(pid: int, started: int) -> int | None:
-    """Open the process that has this pid and began then; None if there is no such one."""
-    try:
-        opened = os.pidfd_open(pid)
-    except OSError:
-        return None
-    found = _keeper.look_up(pid)  # after the opening: what is open now is what was looked at
-    if found is not None and found.started == started:
-        return opened
-    os.close(opened)
-    return None
+        return os.posix_spawn(
+            sys.executable,
+            [
+                *(sys.executable, "-I", "-S", "-B", _keeper.__file__),
+                *(str(folder), str(number)),
+            ],
+            {MARK: mark},
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+                (os.POSIX_SPAWN_DUP2, lock, _keeper.LOCK_FD),
+                (os.POSIX_SPAWN_DUP2, tell, _keeper.TELL_FD),
+            ],
+            setsid=True,  # before it has the mark: a marked process is never in another's session
+            setsigmask=(),
+            setsigdef=(signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGCHLD),
+        )
+    except OSError as error:
+        raise ResourceExhausted(f"no process can be made now (errno {error.errno})") from None
 
 
 def _is_held(folder: Path) -> bool:
@@ -249,12 +192,17 @@ def _is_held(folder: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not _taken(lock)
     finally:
         os.close(lock)
-    return False
+
+
+def _taken(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _moved_up(descriptor: int) -> int:

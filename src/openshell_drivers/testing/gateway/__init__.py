@@ -14,15 +14,23 @@ from openshell_drivers.testing.gateway._errors import UserError as UserError
 from openshell_drivers.testing.gateway._gateway import Gateway as Gateway
 from openshell_drivers.testing.gateway._journal import Entry as Entry
 from openshell_drivers.testing.gateway._journal import Progress as Progress
+from openshell_drivers.testing.gateway._named import CredentialsGateway as CredentialsGateway
 from openshell_drivers.testing.gateway._phases import Phase as Phase
 from openshell_drivers.testing.gateway._phases import derive_phase as derive_phase
 from openshell_drivers.testing.gateway._preset import PRESETS as PRESETS
 from openshell_drivers.testing.gateway._preset import Preset as Preset
+from openshell_drivers.testing.gateway._providers import (
+    CredentialStoreGateway as CredentialStoreGateway,
+)
+from openshell_drivers.testing.gateway._providers import Provider as Provider
+from openshell_drivers.testing.gateway._providers import refresh_key as refresh_key
 from openshell_drivers.testing.gateway._table import Record as Record
 
 __all__ = [
     "PRESETS",
     "AdmissionPolicy",
+    "CredentialStoreGateway",
+    "CredentialsGateway",
     "Entry",
     "Gateway",
     "GatewayOptions",
@@ -31,7 +39,9 @@ __all__ = [
     "Phase",
     "Preset",
     "Progress",
+    "Provider",
     "Record",
     "UserError",
     "derive_phase",
+    "refresh_key",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import anyio
 import grpc
@@ -19,6 +19,8 @@ from grpc import aio
 from openshell_drivers.errors import DeadlineExceeded, DriverError, Internal, error_for
 from openshell_drivers.testing.gateway._preset import Preset
 from openshell_drivers.testing.gateway._tongue import Tongue
+
+_BEHIND: Final = 0.5
 
 AnswerT = TypeVar("AnswerT", bound=Message)
 _Unary: TypeAlias = "aio.UnaryUnaryMultiCallable[bytes, bytes]"
@@ -42,6 +44,9 @@ class Calls:
         self._service = service
         self._tongue = Tongue(preset.revision)
         self._timeout = timeout
+        # Beside the deadline that travels, and behind it: cancelled at the same moment, grpcio
+        # raises a cancellation of its own that nobody has asked for.
+        self._patience = None if timeout is None else timeout + _BEHIND
         self._trace = trace and preset.traces
 
     async def ask(self, method: str, request: Message, answer: type[AnswerT]) -> AnswerT:
@@ -49,7 +54,7 @@ class Calls:
         call: _Unary = self._channel.unary_unary(f"/{self._service}/{method}")
         raw = self._tongue.say(request).SerializeToString()
         try:
-            with anyio.fail_after(self._timeout):  # beside the deadline that travels
+            with anyio.fail_after(self._patience):
                 data = await call(raw, timeout=self._timeout, metadata=self._metadata())
         except grpc.RpcError as error:
             raise _translate(error) from None  # its text repeats metadata and peer

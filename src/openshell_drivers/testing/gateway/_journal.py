@@ -59,7 +59,12 @@ class Entry:
         head = f"{self.time:%H:%M:%S.%f} {self.name or '-'} "
         match self.kind:
             case "event" if self.event is not None:
-                return f"{head}event {self.event.type} {self.event.reason}: {self.event.message}"
+                words = [self.event.type, self.event.reason, self.event.message]
+                progress = self.progress
+                if progress is not None:
+                    words += [progress.complete_step, progress.complete_label]
+                    words += [progress.active_step, progress.active_detail]
+                return f"{head}event {' '.join(filter(None, words))}"
             case "gone":
                 return f"{head}gone ({self.why})"
             case "gateway":

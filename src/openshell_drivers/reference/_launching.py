@@ -1,0 +1,67 @@
+"""From what a gateway asks for to what a keeper needs: command, environment, files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from shutil import which
+from typing import Final
+
+from openshell_drivers import FailedPrecondition, SandboxSpec, Secret, environment
+from openshell_drivers.launch import LaunchAuthentication
+from openshell_drivers.reference._folder import SUPERVISOR, TOKEN, WORKLOAD, Launch
+from openshell_drivers.reference._keeper import WORKSPACE
+from openshell_drivers.reference._members import MARK
+
+_TERMINAL: Final = "xterm"
+
+
+def first_launch(spec: SandboxSpec, folder: Path, mark: str, inherited: Iterable[str]) -> Launch:
+    """Make the launch of a new sandbox: the driver's own variables that are to be inherited, the
+    user's over them, and what the driver decides over both. Raises `InvalidArgument`."""
+    own = {**environment.identity(spec), MARK: mark}
+    if spec.sandbox_token is not None:
+        own[environment.SANDBOX_TOKEN_FILE] = str(folder / TOKEN)
+    main = json.loads(own[environment.MAIN_PROCESS_SPEC])
+    given = os.environ  # noqa: TID251  # no setting: what the operator wants to be passed on
+    below = {name: given[name] for name in inherited if name in given}
+    below["HOME"] = str(folder / WORKSPACE)
+    if main["tty"]:
+        below["TERM"] = _TERMINAL
+    return Launch(
+        command=tuple(main["command"]),
+        tty=main["tty"],
+        environment={**below, **environment.compose(spec, own)},
+    )
+
+
+def later_launch(launch: Launch) -> Launch:
+    """Take out what holds for the create only (COMP01-IN-04)."""
+    main = json.loads(launch.environment[environment.MAIN_PROCESS_SPEC])
+    main.pop("await_main_process_attachment", None)
+    text = json.dumps(main, separators=(",", ":"))
+    return replace(launch, environment={**launch.environment, environment.MAIN_PROCESS_SPEC: text})
+
+
+def require_program(launch: Launch) -> None:
+    """Refuse a command that cannot be found. Blocks. What is relative to a workspace yet to be
+    made cannot be known."""
+    program = launch.command[0]
+    if "/" in program and not program.startswith("/"):
+        return
+    if which(program, path=launch.environment.get("PATH", os.defpath)) is None:
+        raise FailedPrecondition("the command's program is not on this host")
+
+
+def launch_files(secret: Secret | None) -> dict[str, Secret]:
+    """Split a launch authentication into files. Raises `InvalidArgument`."""
+    if secret is None:
+        return {}
+    parts = LaunchAuthentication.parse(secret)
+    files = {WORKLOAD: Secret(parts.workload.to_json())}
+    if parts.supervisor is not None:
+        files[SUPERVISOR] = parts.supervisor
+    return files

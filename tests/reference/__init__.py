@@ -1,0 +1,1 @@
+"""The reference drivers, through a real server."""

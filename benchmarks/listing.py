@@ -19,6 +19,8 @@ CHANGES_A_SECOND = 5000
 _LIMIT = 4 * 1024 * 1024
 _CALLS = 5
 _BATCH = 50
+_PAUSE_SECONDS = 0.1
+_LOOK_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +32,8 @@ class Sample:
     streaming: bool
     bytes: int
     seconds: list[float]
-    cpu_seconds: float
-    """Of the server, for one list; while it streams, with the streaming."""
+    cpu_seconds: float | None
+    """Of the server, for one list, if it does nothing else."""
 
 
 def measure(bench: Bench, *, rounds: int, seconds: float) -> Section:
@@ -84,44 +86,42 @@ def _alone(process: Process, messages: str) -> Sample:
 def _streaming(process: Process, messages: str) -> Sample:
     with Watching(process, 1) as watching, RawClient(process.socket, LIST) as client:
         watching.read()
-        before = process.cpu_seconds()
         pause = _BATCH * 1000 // CHANGES_A_SECOND
         watching.order(CHANGES_A_SECOND, batch=_BATCH, milliseconds=pause)
         seconds, size = _list_while(watching, client)
-        cpu = process.cpu_seconds() - before
     return Sample(
         server=process.command.name,
         messages=messages,
         streaming=True,
         bytes=size,
         seconds=seconds,
-        cpu_seconds=cpu / len(seconds),
+        cpu_seconds=None,
     )
 
 
 def _list_while(watching: Watching, client: RawClient) -> tuple[list[float], int]:
-    """List again and again until the watcher has been told of the last change."""
+    """List some times while a watcher is told of changes, and let it read to the last of them."""
     seconds: list[float] = []
-    size, told = 0, False
+    size = 0
     (watcher,) = watching.watchers
     with selectors.DefaultSelector() as selector:
         selector.register(watcher, selectors.EVENT_READ)
         selector.register(client, selectors.EVENT_READ)
-        client.send([b""])
-        began = time.perf_counter()
-        while selector.get_map():
-            for key, _ in selector.select():
+        sent, answered, told = 0.0, time.perf_counter(), False
+        while len(seconds) < _CALLS:
+            if answered and time.perf_counter() > answered + _PAUSE_SECONDS:
+                client.send([b""])
+                sent, answered = time.perf_counter(), 0.0
+            for key, _ in selector.select(_LOOK_SECONDS):
                 if key.fileobj is watcher:
                     told = watcher.read() or told
-                    continue
-                for answer in client.receive():
-                    seconds.append(time.perf_counter() - began)
-                    size = _size(answer.message)
-                    if told:
-                        return seconds, size
-                    client.send([b""])
-                    began = time.perf_counter()
-    raise AssertionError
+                elif answers := client.receive():
+                    answered = time.perf_counter()
+                    seconds.append(answered - sent)
+                    size = _size(answers[0].message)
+    if not told:
+        watching.read()
+    return seconds, size
 
 
 def _size(answer: bytes | None) -> int:
@@ -132,6 +132,7 @@ def _size(answer: bytes | None) -> int:
 
 def _row(own: Sequence[Sample]) -> tuple[str, ...]:
     seconds = [each for sample in own for each in sample.seconds]
+    cpu = [each.cpu_seconds for each in own if each.cpu_seconds is not None]
     return (
         own[0].server,
         own[0].messages,
@@ -139,5 +140,5 @@ def _row(own: Sequence[Sample]) -> tuple[str, ...]:
         f"{own[0].bytes / 2**20:.2f}",
         f"{median(seconds) * 1000:.1f}",
         f"{percentile(seconds, 0.95) * 1000:.1f}",
-        f"{median([each.cpu_seconds for each in own]) * 1000:.1f}",
+        f"{median(cpu) * 1000:.1f}" if cpu else "-",
     )

@@ -54,7 +54,7 @@ SECTIONS = {
     "unary": Plan(unary.measure, 24, 6),
     "compute": Plan(compute.measure, 15, 3),
     "watch": Plan(watch.measure, 12, 2),
-    "stalled": Plan(stalled.measure, 3, 1),
+    "stalled": Plan(stalled.measure, 2, 1),
     "listing": Plan(listing.measure, 5, 1),
 }
 _PACKAGES = ("grpcio", "protobuf", "anyio", "pydantic")

@@ -203,7 +203,7 @@ def test_every_reader_ends_up_with_what_the_board_holds() -> None:
     run_state_machine_as_test(
         BoardMachine,
         settings=settings(
-            max_examples=150,
+            max_examples=60,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow],

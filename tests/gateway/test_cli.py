@@ -12,6 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.abc import Process
 
 from openshell_drivers._wire import compute_driver_pb2 as wire
 from openshell_drivers.testing.gateway._state import load, save
@@ -290,18 +291,23 @@ async def test_text_of_a_driver_cannot_drive_a_terminal(
     assert all(line.isprintable() for line in piped.out.splitlines())
 
 
+async def heard(process: Process, text: bytes) -> None:
+    """Read what a process prints until the text has come."""
+    assert process.stdout is not None
+    said = b""
+    with anyio.fail_after(20):
+        while text not in said:
+            said += await process.stdout.receive()
+
+
 async def test_watch_runs_until_it_is_ended(terminal: Terminal, driver: ScriptedCompute) -> None:
     await terminal.run("create", "box")
     async with await anyio.open_process(
         [str(SCRIPT), "gateway", "--socket", str(terminal.socket), "watch"]
     ) as process:
-        await until(lambda: driver.watchers == 1)
+        await heard(process, b"the watch is open")
         driver.show(next(iter(driver.sandboxes)), "box", ready("False", "Dead"))
-        text = b""
-        assert process.stdout is not None
-        with anyio.fail_after(20):
-            while b"box Error Dead" not in text:
-                text += await process.stdout.receive()
+        await heard(process, b"box Error Dead")
         process.send_signal(signal.SIGINT)
         assert await process.wait() == 130
 

@@ -12,8 +12,8 @@ from openshell_drivers._wire import compute_driver_pb2 as wire
 from openshell_drivers.compute import SandboxSpec, SandboxTemplate
 from openshell_drivers.testing.gateway import (
     PRESETS,
-    AdmissionPolicy,
     Gateway,
+    GatewayAdmission,
     GatewayOptions,
     UserError,
 )
@@ -311,7 +311,7 @@ async def test_a_policy_of_the_operator_lets_driver_config_through(
     driver: ScriptedCompute, socket_path: Path
 ) -> None:
     driver.capabilities.resource_admission_policy = 'v1:{"allow_driver_config":true}'
-    options = GatewayOptions(admission=AdmissionPolicy(allow_driver_config=True))
+    options = GatewayOptions(admission=GatewayAdmission(allow_driver_config=True))
     template = replace(SandboxTemplate(), driver_config={"x": 1.0})
 
     async with Gateway(socket_path, options=options) as gateway:

@@ -9,7 +9,7 @@ import pytest
 
 from openshell_drivers._wire import compute_driver_pb2 as wire
 from openshell_drivers._wire.extension_pb2 import PeerMetadata, ProtocolVersion
-from openshell_drivers.testing.gateway import PRESETS, AdmissionPolicy, GatewayRefused
+from openshell_drivers.testing.gateway import PRESETS, GatewayAdmission, GatewayRefused
 from openshell_drivers.testing.gateway._admission import judge_acknowledgement, judge_policy
 from openshell_drivers.testing.gateway._handshake import (
     LAUNCH,
@@ -132,8 +132,8 @@ FULL = (
     '{"openshell.ai/sandbox-attachable":"true",'
     '"openshell.ai/sandbox-attachable-workspace":"${workspace}"}}}'
 )
-DEFAULT = AdmissionPolicy().filled(NEW)
-OFF = AdmissionPolicy(enabled=False).filled(NEW)
+DEFAULT = GatewayAdmission().filled(NEW)
+OFF = GatewayAdmission(enabled=False).filled(NEW)
 
 
 @pytest.mark.parametrize(
@@ -143,17 +143,17 @@ OFF = AdmissionPolicy(enabled=False).filled(NEW)
         (f"v1:{FULL}", DEFAULT),
         (f"v1: {FULL.replace(':', ' : ').replace(' : //', '://')} \n", DEFAULT),
         ('v1:{"resource_admission":{}}', DEFAULT),
-        ('v1:{"allow_driver_config":true}', AdmissionPolicy(allow_driver_config=True).filled(NEW)),
+        ('v1:{"allow_driver_config":true}', GatewayAdmission(allow_driver_config=True).filled(NEW)),
         ('v1:{"resource_admission":{"enabled":false}}', OFF),
         ("", OFF),
-        ("", AdmissionPolicy(enabled=False, allow_driver_config=True).filled(NEW)),
+        ("", GatewayAdmission(enabled=False, allow_driver_config=True).filled(NEW)),
         (
             'v1:{"resource_admission":{"required_labels":{"a":"b"}}}',
-            AdmissionPolicy(required_labels={"a": "b"}).filled(NEW),
+            GatewayAdmission(required_labels={"a": "b"}).filled(NEW),
         ),
     ],
 )
-def test_a_policy_is_compared_as_a_value_with_defaults(said: str, policy: AdmissionPolicy) -> None:
+def test_a_policy_is_compared_as_a_value_with_defaults(said: str, policy: GatewayAdmission) -> None:
     judge_acknowledgement(said, policy, NEW)
 
 
@@ -203,13 +203,13 @@ def test_another_policy_is_refused(said: str, rule: str) -> None:
     ],
 )
 def test_a_bad_policy_of_the_gateway_s_own_is_refused(labels: dict[str, str], rule: str) -> None:
-    policy = AdmissionPolicy(required_labels=labels)
+    policy = GatewayAdmission(required_labels=labels)
 
     assert refusal(lambda: judge_policy(policy)) == f"own policy: {rule}"
 
 
 def test_labels_may_be_missing_where_admission_is_off() -> None:
-    judge_policy(AdmissionPolicy(enabled=False, required_labels={}))
+    judge_policy(GatewayAdmission(enabled=False, required_labels={}))
     judge_policy(DEFAULT)
 
 

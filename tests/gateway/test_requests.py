@@ -27,8 +27,8 @@ from openshell_drivers.compute import (
 )
 from openshell_drivers.testing.gateway import (
     PRESETS,
-    AdmissionPolicy,
     Gateway,
+    GatewayAdmission,
     GatewayOptions,
     UserError,
 )
@@ -113,7 +113,7 @@ def full_spec() -> SandboxSpec:
 async def live(driver: ScriptedCompute, path: Path, preset: str) -> None:
     """Use every call that the gateway has."""
     driver.capabilities.resource_admission_policy = 'v1:{"allow_driver_config":true}'
-    options = GatewayOptions(admission=AdmissionPolicy(allow_driver_config=True), trace=True)
+    options = GatewayOptions(admission=GatewayAdmission(allow_driver_config=True), trace=True)
     async with Gateway(path, preset=preset, speed=60, options=options) as gateway:
         await gateway.wait_watching()
         record = await gateway.create("box", spec=full_spec())

@@ -17,8 +17,8 @@ from openshell_drivers import Backoff
 from openshell_drivers._wire import compute_driver_pb2 as wire
 from openshell_drivers.testing.gateway import (
     PRESETS,
-    AdmissionPolicy,
     Gateway,
+    GatewayAdmission,
     GatewayOptions,
     GatewayRefused,
     NotReached,
@@ -159,7 +159,7 @@ async def test_only_the_0_1_line_sends_metadata_and_wants_some(
 async def test_a_driver_with_another_policy_is_refused(
     driver: ScriptedCompute, socket_path: Path, preset: str
 ) -> None:
-    options = GatewayOptions(admission=AdmissionPolicy(allow_driver_config=True))
+    options = GatewayOptions(admission=GatewayAdmission(allow_driver_config=True))
 
     with pytest.raises(GatewayRefused, match="policy differs"):
         async with Gateway(socket_path, preset=preset, options=options):
@@ -169,7 +169,7 @@ async def test_a_driver_with_another_policy_is_refused(
 async def test_a_bad_policy_of_its_own_ends_the_start(
     driver: ScriptedCompute, socket_path: Path
 ) -> None:
-    options = GatewayOptions(admission=AdmissionPolicy(required_labels={}))
+    options = GatewayOptions(admission=GatewayAdmission(required_labels={}))
 
     with pytest.raises(GatewayRefused, match="own policy"):
         async with Gateway(socket_path, options=options):

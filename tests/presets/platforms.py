@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from openshell_drivers import ComputeDriver, SandboxFeed
+import psutil
+
+from openshell_drivers import ComputeDriver, SandboxFeed, SandboxSpec
+from openshell_drivers.compute import ComputeResources, SandboxTemplate
 from openshell_drivers.reference.memory import Memory, MemoryConfig
 from openshell_drivers.reference.process import Process, ProcessConfig
 
@@ -53,9 +55,15 @@ class Platform(ABC):
     def rob(self, sandbox_id: str) -> None:
         """Take a sandbox away behind the driver's back."""
 
+    #: a wish that the platform refuses, and what its user reads of why
+    refused: Mapping[str, Any]
+    refusal: str
+
 
 class MemoryPlatform(Platform):
     name = "memory"
+    refused = MappingProxyType({"image": "memory/refused"})
+    refusal = "refused on purpose"
 
     def driver(self) -> ComputeDriver[Any]:
         self._driver = SwitchableMemory(MemoryConfig(ready_seconds=0.02))
@@ -76,6 +84,16 @@ class MemoryPlatform(Platform):
 
 class ProcessPlatform(Platform):
     name = "process"
+    refused = MappingProxyType(
+        {
+            "spec": SandboxSpec(
+                id="",
+                name="",
+                template=SandboxTemplate(resources=ComputeResources(cpu_limit="1")),
+            )
+        }
+    )
+    refusal = "cpu_limit"
 
     @property
     def root(self) -> Path:
@@ -95,11 +113,16 @@ class ProcessPlatform(Platform):
         elsewhere.rename(self.root)
 
     def rob(self, sandbox_id: str) -> None:
-        raise NotImplementedError
+        (self.root / sandbox_id).rename(self.folder / "stolen")
 
-
-def kill(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
+    def kill(self, sandbox_id: str) -> None:
+        """Kill a sandbox's main process, as somebody with a shell would."""
+        workspace = str(self.root / sandbox_id / "workspace")
+        for process in psutil.process_iter(["cwd"]):
+            if process.info["cwd"] == workspace:
+                process.kill()
+                return
+        raise AssertionError("its main process is not there")
 
 
 PLATFORMS = {kind.name: kind for kind in (MemoryPlatform, ProcessPlatform)}

@@ -12,7 +12,7 @@ import pytest
 from openshell_drivers.server import running
 from openshell_drivers.testing.gateway import Gateway, UserError
 from tests.fakes.commands import Commands
-from tests.presets.platforms import Platform
+from tests.presets.platforms import MemoryPlatform, Platform, ProcessPlatform
 
 FORK = "fork-mvp"
 SLEEP = ("sleep", "600")
@@ -163,8 +163,6 @@ async def test_a_driver_that_is_killed_comes_back_with_everything(
 async def test_what_vanishes_behind_the_driver_is_gone_for_the_user(
     platform: Platform, preset: str, socket_path: Path
 ) -> None:
-    if platform.name == "process":
-        pytest.skip("its processes end, they do not vanish")
     async with served(platform, preset, socket_path) as gateway:
         await ready(gateway, "one", "two")
         record = gateway.record("one")
@@ -176,12 +174,22 @@ async def test_what_vanishes_behind_the_driver_is_gone_for_the_user(
         assert [record.name for record in gateway.records] == ["two"]
 
 
-async def test_a_sandbox_that_fails_is_an_error_that_can_be_deleted(
+async def test_a_refused_create_leaves_no_record(
     platform: Platform, preset: str, socket_path: Path
 ) -> None:
-    if platform.name == "process":
-        pytest.skip("images mean nothing to it")
     async with served(platform, preset, socket_path) as gateway:
+        with pytest.raises(UserError, match=platform.refusal) as refused:
+            await gateway.create("one", **platform.refused)
+        await gateway.sweep()
+
+        assert refused.value.code == "FAILED_PRECONDITION"
+        assert gateway.records == ()
+
+
+async def test_a_sandbox_that_fails_is_an_error_that_can_be_deleted(
+    preset: str, short_dir: Path, socket_path: Path
+) -> None:
+    async with served(MemoryPlatform(short_dir), preset, socket_path) as gateway:
         await gateway.create("one", image="memory/unpullable")
         failed = await gateway.wait_for("one", "Error")
         await gateway.delete("one")
@@ -190,15 +198,18 @@ async def test_a_sandbox_that_fails_is_an_error_that_can_be_deleted(
         assert failed.reason == "ImagePullFailed"
 
 
-async def test_a_refused_create_leaves_no_record(
-    platform: Platform, preset: str, socket_path: Path
+async def test_a_process_killed_by_hand_is_an_error_that_can_be_deleted(
+    preset: str, short_dir: Path, socket_path: Path
 ) -> None:
-    if platform.name == "process":
-        pytest.skip("images mean nothing to it")
+    platform = ProcessPlatform(short_dir)
     async with served(platform, preset, socket_path) as gateway:
-        with pytest.raises(UserError, match="refused on purpose") as refused:
-            await gateway.create("one", image="memory/refused")
-        await gateway.sweep()
+        await ready(gateway, "one", "two")
+        record = gateway.record("one")
+        assert record is not None
+        platform.kill(record.id)
+        ended = await gateway.wait_for("one", "Error")
+        await gateway.delete("one")
+        await gateway.wait_gone("one")
 
-        assert refused.value.code == "FAILED_PRECONDITION"
-        assert gateway.records == ()
+        assert ended.reason == "ContainerExited"
+        assert [record.phase for record in gateway.records] == ["Ready"]

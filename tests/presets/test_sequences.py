@@ -41,7 +41,7 @@ KILLED = st.lists(
     max_size=10,
 )
 FEW = settings(
-    max_examples=12,
+    max_examples=10,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.reuse, Phase.generate),  # a failure is shown as it came
@@ -252,7 +252,7 @@ class Killable:
 
 @pytest.mark.parametrize("kind", PLATFORMS.values(), ids=list(PLATFORMS))
 @given(steps=KILLED)
-@FEW
+@settings(FEW, max_examples=5)
 def test_kill_9_at_any_moment_loses_nothing_that_was_promised(
     kind: type[Platform], steps: list[tuple[str, str, float]]
 ) -> None:

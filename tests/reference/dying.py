@@ -1,7 +1,7 @@
 """A `Process` driver that is killed at its nth call of a function of `os`: ``NAME:N:before``.
 
 Which one, ``DIE_AT`` says; with ``DIE_LOG`` the calls are written to a file instead. The functions
-are those by which a driver changes the world, so between two of them nothing can be told apart.
+are those by which a driver changes the world; of those on paths, the calls below the root.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from openshell_drivers.reference.process import Process
 
-NAMES: Final = ("mkdir", "rename", "replace", "unlink", "rmdir", "posix_spawn", "pidfd_open")
+_PATHS: Final = ("mkdir", "rename", "replace", "unlink", "rmdir")
+_OTHERS: Final = ("posix_spawn", "pidfd_open")
 _calls: Counter[str] = Counter()
 _environment: Final = dict(os.environ)
 _log: Final = _environment.get("DIE_LOG", "")
@@ -26,6 +27,8 @@ def _instrument(name: str) -> None:
     original: Callable[..., Any] = getattr(os, name)
 
     def call(*args: Any, **kwargs: Any) -> Any:
+        if name in _PATHS and "/root/" not in str(args[0]):
+            return original(*args, **kwargs)  # the server's, about its socket
         _calls[name] += 1
         point = f"{name}:{_calls[name]}"
         if _log:
@@ -33,10 +36,11 @@ def _instrument(name: str) -> None:
                 file.write(f"{point}\n")
         if _die_at == f"{point}:before":
             os.kill(os.getpid(), signal.SIGKILL)
-        result = original(*args, **kwargs)
-        if _die_at == f"{point}:after":
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
+        try:
+            return original(*args, **kwargs)
+        finally:
+            if _die_at == f"{point}:after":
+                os.kill(os.getpid(), signal.SIGKILL)
 
     setattr(os, name, call)
 
@@ -47,5 +51,5 @@ class Dying(Process):
     name = "process"
 
 
-for _name in NAMES:
+for _name in _PATHS + _OTHERS:
     _instrument(_name)

@@ -42,6 +42,15 @@ def entries(folder: Path) -> list[str]:
     return sorted(each.name for each in folder.iterdir())
 
 
+def move(source: Path, target: Path) -> None:
+    source.rename(target)
+
+
+def make(folder: Path, mode: int = 0o700) -> None:
+    folder.mkdir()
+    folder.chmod(mode)
+
+
 def inhabitants(place: Path) -> list[int]:
     """Living processes that are in a directory, or have it in their environment."""
     return [pid for pid in _pids() if _lives(pid) and _belongs(pid, str(place))]

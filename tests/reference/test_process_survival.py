@@ -156,9 +156,9 @@ async def test_a_pid_that_now_is_somebody_else_s_is_left_alone(root: Path) -> No
 
 
 CREATE = ("replace:3", "rename:1", "posix_spawn:1", "pidfd_open:1")
-STOP = ("replace:4", "replace:5")
-START = ("replace:6", "replace:7", "posix_spawn:2")
-DELETE = ("unlink:1", "rename:2", "rmdir:1")
+STOP = ("replace:4", "pidfd_open:2", "replace:5")
+START = ("unlink:7", "replace:6", "replace:7", "posix_spawn:2")
+DELETE = ("replace:8", "unlink:11", "rmdir:1", "rename:2", "rmdir:2")
 
 
 async def _one_life(client: ComputeClient) -> None:
@@ -184,8 +184,8 @@ async def test_after_a_kill_at_any_point_the_next_driver_knows_all(
     await _until_killed_at(root, f"{point}:{side}")
 
     async with serving(root) as client:
-        listed = await client.list_sandboxes()
         seen = await becomes(client, "a", "Gone", "Running", "ContainerExited", "Stopped")
+        listed = await client.list_sandboxes()
         living = inhabitants(root)
         assert bool(listed) == (seen[0] != "Gone")
         assert len(living) == (2 if seen[0] == "Running" else 0)

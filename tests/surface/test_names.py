@@ -45,9 +45,14 @@ NAMES: Final = {
     "openshell_drivers.registry": {
         *("DRIVER_GROUP", "PLUGIN_GROUP", "Offer", "find", "hookimpl", "offers"),
     },
+    "openshell_drivers.testing.gateway": {
+        *("CredentialStoreGateway", "CredentialsGateway", "Entry", "Gateway", "GatewayAdmission"),
+        *("GatewayOptions", "GatewayRefused", "NotReached", "PRESETS", "Phase", "Preset"),
+        *("Progress", "Provider", "Record", "UserError", "derive_phase", "refresh_key"),
+    },
     "openshell_drivers.tokens": {"FetchedToken", "TokenCache", "TokenPolicy", "parse_lifetime"},
 }
-CONSTANTS: Final = {"DRIVER_GROUP", "PLUGIN_GROUP", "hookimpl"}
+CONSTANTS: Final = {"DRIVER_GROUP", "PLUGIN_GROUP", "PRESETS", "Phase", "hookimpl"}
 EXPORTED: Final = [(module, name) for module, names in NAMES.items() for name in sorted(names)]
 
 

@@ -6,7 +6,7 @@ and says what that gateway's user would see. It knows nothing of the SDK's own s
 
 from __future__ import annotations
 
-from openshell_drivers.testing.gateway._admission import AdmissionPolicy as AdmissionPolicy
+from openshell_drivers.testing.gateway._admission import GatewayAdmission as GatewayAdmission
 from openshell_drivers.testing.gateway._core import GatewayOptions as GatewayOptions
 from openshell_drivers.testing.gateway._errors import GatewayRefused as GatewayRefused
 from openshell_drivers.testing.gateway._errors import NotReached as NotReached
@@ -28,11 +28,11 @@ from openshell_drivers.testing.gateway._table import Record as Record
 
 __all__ = [
     "PRESETS",
-    "AdmissionPolicy",
     "CredentialStoreGateway",
     "CredentialsGateway",
     "Entry",
     "Gateway",
+    "GatewayAdmission",
     "GatewayOptions",
     "GatewayRefused",
     "NotReached",

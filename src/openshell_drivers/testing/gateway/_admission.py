@@ -21,7 +21,7 @@ _DOMAIN: Final = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AdmissionPolicy:
+class GatewayAdmission:
     """What a gateway of the 0.1.x line is configured with for its driver."""
 
     allow_driver_config: bool = False
@@ -29,17 +29,17 @@ class AdmissionPolicy:
     required_labels: Mapping[str, str] | None = None
     """None means the line's default labels."""
 
-    def filled(self, preset: Preset) -> AdmissionPolicy:
+    def filled(self, preset: Preset) -> GatewayAdmission:
         """Give the same policy with the line's labels in place of None."""
         labels = preset.default_labels if self.required_labels is None else self.required_labels
-        return AdmissionPolicy(
+        return GatewayAdmission(
             allow_driver_config=self.allow_driver_config,
             enabled=self.enabled,
             required_labels=dict(labels),
         )
 
 
-def judge_policy(policy: AdmissionPolicy) -> None:
+def judge_policy(policy: GatewayAdmission) -> None:
     """Refuse to start with a policy of the gateway's own that no gateway accepts."""
     labels = policy.required_labels or {}
     if policy.enabled and not labels:
@@ -62,7 +62,7 @@ def _is_value(value: str) -> bool:
     return value in {"", _WORKSPACE} or bool(_NAME.fullmatch(value))
 
 
-def judge_acknowledgement(text: str, policy: AdmissionPolicy, preset: Preset) -> None:
+def judge_acknowledgement(text: str, policy: GatewayAdmission, preset: Preset) -> None:
     """Refuse a driver whose ``resource_admission_policy`` is not this policy (COMP01-ADM-02).
 
     Compared are values, with the gateway's defaults where the driver leaves something out.
@@ -79,7 +79,7 @@ def judge_acknowledgement(text: str, policy: AdmissionPolicy, preset: Preset) ->
         raise GatewayRefused("the driver's resource admission policy differs")
 
 
-def _parse(text: str, preset: Preset) -> AdmissionPolicy:
+def _parse(text: str, preset: Preset) -> GatewayAdmission:
     whole = _table(json.loads(text, object_pairs_hook=_unique))
     _only(whole, {"allow_driver_config", "resource_admission"})
     inner = _table(whole.get("resource_admission", {}))
@@ -87,7 +87,7 @@ def _parse(text: str, preset: Preset) -> AdmissionPolicy:
     labels = _table(inner.get("required_labels", dict(preset.default_labels)))
     if not all(isinstance(value, str) for value in labels.values()):
         raise ValueError("a label is no text")
-    return AdmissionPolicy(
+    return GatewayAdmission(
         allow_driver_config=_switch(whole.get("allow_driver_config", False)),
         enabled=_switch(inner.get("enabled", True)),
         required_labels=labels,

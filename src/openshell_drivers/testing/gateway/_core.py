@@ -13,7 +13,7 @@ import anyio.abc
 from openshell_drivers.compute import ComputeCapabilities
 from openshell_drivers.errors import DriverError, FailedPrecondition
 from openshell_drivers.secrets import Secret
-from openshell_drivers.testing.gateway._admission import AdmissionPolicy
+from openshell_drivers.testing.gateway._admission import GatewayAdmission
 from openshell_drivers.testing.gateway._clock import Clock
 from openshell_drivers.testing.gateway._driver import ComputeCalls
 from openshell_drivers.testing.gateway._errors import UserError
@@ -28,7 +28,7 @@ Sessions = Literal["auto", "never", "by hand"]
 class GatewayOptions:
     """How an operator has set the gateway up. The default is a gateway with no configuration."""
 
-    admission: AdmissionPolicy = field(default_factory=AdmissionPolicy)
+    admission: GatewayAdmission = field(default_factory=GatewayAdmission)
     port: int = 8080
     """Of its own listener; a driver's listener requirements have to name it."""
     trace: bool = False
@@ -54,7 +54,7 @@ class Core:
     capabilities: ComputeCapabilities
     required: frozenset[str] = frozenset()
     """The capabilities that the driver requires of the gateway."""
-    policy: AdmissionPolicy = field(default_factory=AdmissionPolicy)
+    policy: GatewayAdmission = field(default_factory=GatewayAdmission)
     order: anyio.Lock = field(default_factory=anyio.Lock)
     """What the fork's sweep and watch hold in turn."""
     tokens: deque[Secret] = field(default_factory=lambda: deque(maxlen=1000))

@@ -10,8 +10,8 @@ help: ## this list
 venv: ## the virtual environment that all else uses
 	@scripts/bootstrap
 
-demo: venv ## start an identity provider and a sidecar, and watch them work
-	@$(PYTHON_RUN) scripts/demo
+demo: venv ## start two drivers, a gateway and an identity provider, and watch them work
+	@$(PYTHON_RUN) -m demo
 
 test: venv ## the tests
 	$(PYTHON_RUN) -m pytest -n 2

@@ -37,7 +37,7 @@ LATER = Secret(json.dumps({"gateway_id": "later"}))
 @asynccontextmanager
 async def logged(root: Path) -> AsyncIterator[tuple[Serving, ComputeClient]]:
     socket = root.parent / "run" / "driver.sock"
-    arguments = ["run", "process", "--socket", socket, "--log-level", "debug"]
+    arguments: list[str | Path] = ["run", "process", "--socket", socket, "--log-level", "debug"]
     commands = Commands(root.parent)
     with commands.serving(socket, *arguments, "--set", f"root={root}") as process:
         async with connect(socket) as connection:

@@ -40,7 +40,7 @@ async def own_process(
 ) -> AsyncIterator[tuple[Serving, ComputeClient]]:
     """A driver in a process of its own, as operators run it."""
     socket = root.parent / "run" / "driver.sock"
-    arguments = ["run", driver, "--socket", socket, "--set", f"root={root}"]
+    arguments: list[str | Path] = ["run", driver, "--socket", socket, "--set", f"root={root}"]
     commands = Commands(root.parent)
     with commands.serving(socket, *arguments, env={"PYTHONPATH": str(_TOP), **env}) as process:
         async with connect(socket) as connection:

@@ -1,4 +1,4 @@
-"""`scripts/demo`, which shows this driver at work: it leaves nothing, however it ends."""
+"""``make demo``, which shows this driver at work: it leaves nothing, however it ends."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def temporary() -> Iterator[Path]:
 @contextmanager
 def demo(temporary: Path) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        [sys.executable, ROOT / "scripts" / "demo"],
+        [sys.executable, "-m", "demo"],
+        cwd=ROOT,
         env={**os.environ, "TMPDIR": str(temporary)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -64,7 +65,7 @@ def test_demo_ends_well_and_leaves_nothing(temporary: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("chapter", ["1.", "2.", "4.", "5."])
+@pytest.mark.parametrize("chapter", ["1.", "2.", "3.", "4.", "5.", "7."])
 def test_demo_that_is_stopped_says_so_and_leaves_nothing(
     temporary: Path, chapter: str, number: signal.Signals
 ) -> None:

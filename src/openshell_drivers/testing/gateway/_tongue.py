@@ -51,7 +51,7 @@ class Tongue:
     def hear(self, message: MessageT) -> MessageT:
         """Cut an answer down, in place; `DecodeError` if this revision could not read it."""
         for spec in _specs(message):
-            if False:
+            if self._gpu_is_foreign(spec):
                 raise DecodeError("field 9 of a spec has another wire type")
         self._cut(message)
         return message

@@ -1,73 +1,22 @@
-#!/usr/bin/env python3
-"""Show a credentials sidecar at work, told so that nobody has to know OpenShell beforehand.
-
-Starts a real identity provider on this machine and the Keycloak example driver, calls the driver as
-an OpenShell gateway does, takes the identity provider away and gives it back. Leaves nothing
-running. `make demo` runs it.
-"""
+"""Tokens: the Keycloak example driver, beside a real identity provider that comes and goes."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `main` there is nothing to clean up
-
-from openshell_drivers import Credential  # noqa: E402
-from openshell_drivers.client import BlockingConnection, connect_blocking  # noqa: E402
-from openshell_drivers.errors import DriverError  # noqa: E402
-from tests.peers.canaille import Canaille  # noqa: E402
-from tests.peers.processes import ProcessGroup  # noqa: E402
+from demo.story import BOLD, DIM, OFF, STOPPER, chapter, say
+from openshell_drivers import Credential
+from openshell_drivers.client import BlockingConnection, connect_blocking
+from openshell_drivers.errors import DriverError
+from tests.peers.canaille import Canaille
+from tests.peers.processes import ProcessGroup
 
 TOKEN_LIFETIME = 300  # seconds
-BOLD, DIM, OFF = ("\033[1m", "\033[2m", "\033[0m") if sys.stdout.isatty() else ("", "", "")
-
-
-class Stopped(BaseException):
-    """Somebody wants this to end."""
-
-
-class Stopper:
-    """Notes SIGINT and SIGTERM, for the story to end at its next line.
-
-    Raising at once could leave a process half started, or a thread that nobody ends.
-    """
-
-    def __init__(self) -> None:
-        self.number: int | None = None
-
-    def listen(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._note)
-
-    def check(self) -> None:
-        """Raise `Stopped` if there was a signal."""
-        if self.number is not None:
-            raise Stopped
-
-    def _note(self, number: int, _frame: FrameType | None) -> None:
-        self.number = self.number or number
-
-
-STOPPER = Stopper()
-
-
-def say(text: str) -> None:
-    STOPPER.check()
-    print(text, flush=True)
-
-
-def chapter(number: int, title: str, story: str) -> None:
-    say(f"\n{BOLD}{number}. {title}{OFF}\n{story}\n")
 
 
 def configuration(folder: Path, issuer: str, clients: dict[str, str]) -> Path:
@@ -150,7 +99,6 @@ def tour(provider: Canaille, process: ProcessGroup, socket: Path) -> None:
         say(f"   it can resolve: {', '.join(info.name for info in names)}")
 
         chapter(
-            3,
             "Names become tokens",
             "A sandbox never sees a client secret. It names a credential, the gateway asks the\n"
             "driver, and the driver gets a short-lived token. The second time it has one at hand.",
@@ -160,7 +108,6 @@ def tour(provider: Canaille, process: ProcessGroup, socket: Path) -> None:
         resolve(driver, "no-such-name")
 
         chapter(
-            4,
             "The identity provider dies",
             "What is at hand is still good. What is not fails at once, with a status that tells\n"
             "the gateway to try later, and without delaying anybody else.",
@@ -169,12 +116,11 @@ def tour(provider: Canaille, process: ProcessGroup, socket: Path) -> None:
         resolve(driver, "github")
         resolve(driver, "jira")
 
-        chapter(5, "It comes back", "Nobody has to restart the driver.")
+        chapter("It comes back", "Nobody has to restart the driver.")
         provider.start()
         resolve_when_possible(driver, "jira", 30)
 
         chapter(
-            6,
             "The pod is stopped",
             "On SIGTERM calls under way are finished and the socket is removed.",
         )
@@ -185,16 +131,22 @@ def tour(provider: Canaille, process: ProcessGroup, socket: Path) -> None:
         raise SystemExit("the driver did not stop as it should")
 
 
-def show(provider: Canaille, folder: Path) -> None:
+def show(scratch: Path) -> None:
+    """Tell the second half of the story."""
+    folder = scratch / "credentials"
+    folder.mkdir()
+    with Canaille(subprocess=True, token_lifetime=TOKEN_LIFETIME) as provider:
+        tell_of(provider, folder)
+
+
+def tell_of(provider: Canaille, folder: Path) -> None:
     clients = {name: provider.add_client(name).secret for name in ("github", "jira")}
     chapter(
-        1,
         "An identity provider",
         "Canaille, a real OpenID Connect server, with a client for each of two services.",
     )
     say(f"   {provider.issuer}")
     chapter(
-        2,
         "The driver",
         "examples/keycloak_credentials, started like a sidecar: a socket, a configuration,\n"
         "secrets in files.",
@@ -213,25 +165,3 @@ def show(provider: Canaille, folder: Path) -> None:
     say(f"{DIM}{text.rstrip()}{OFF}")
     if any(secret in text for secret in clients.values()):
         raise SystemExit("a secret is in the log")
-
-
-def main() -> int:
-    STOPPER.listen()
-    try:
-        say(
-            "OpenShell runs AI agents in sandboxes. Its gateway fetches no tokens itself: it asks\n"
-            "a driver, a small server on a Unix socket in the same pod. This is such a driver."
-        )
-        with tempfile.TemporaryDirectory(prefix="openshell-demo-") as scratch:
-            tempfile.tempdir = scratch  # Canaille's folder goes there, too
-            with Canaille(subprocess=True, token_lifetime=TOKEN_LIFETIME) as provider:
-                show(provider, Path(scratch))
-        say("\nNothing is left running. The README says how to write a driver of your own.")
-    except Stopped:
-        print("\nStopped. Nothing is left running.")
-        return 128 + (STOPPER.number or 0)
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -47,10 +47,15 @@ class Reading:
         self.believed: dict[str, Sandbox] = {}
         self.waiting: asyncio.Task[Change] | None = None
 
-    async def read(self) -> bool:
-        """Take one change if there is one."""
+    async def begin(self) -> None:
+        """Ask for a change, and do not wait."""
         if self.waiting is None:
             self.waiting = asyncio.ensure_future(self.changes.__anext__())
+            await asyncio.sleep(0)
+
+    async def read(self) -> bool:
+        """Take one change if there is one."""
+        await self.begin()
         for _ in range(5):
             await asyncio.sleep(0)
         if not self.waiting.done():
@@ -101,7 +106,7 @@ class BoardMachine(RuleBasedStateMachine):
     def open(self) -> Reading:
         reader = Reading(self.board, self.births)
         self.all.append(reader)
-        self.loop.run_until_complete(reader.read())
+        self.loop.run_until_complete(reader.begin())
         return reader
 
     @rule(reader=readers, times=st.integers(1, 4))

@@ -372,6 +372,17 @@ async def test_changes_between_two_reads_become_one(driver: Driver) -> None:
         assert reader.of_id() == [READY, "Ready=False/Reason99"]
 
 
+async def test_a_sandbox_deleted_and_created_again_between_two_reads_is_told_as_both(
+    driver: Driver,
+) -> None:
+    async with living(driver) as life, Reader.of(life.board) as reader:
+        life.board.delete(ID)
+        life.board.hold(ID)
+        life.board.accept(ID, "box", "", pinned=False)
+        await rest()
+        assert reader.of_id() == [READY, DELETED, "Ready=False/Starting"]
+
+
 async def test_all_watches_hear_all(driver: Driver) -> None:
     async with (
         living(driver) as life,

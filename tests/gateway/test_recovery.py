@@ -175,9 +175,11 @@ async def test_a_driver_that_does_not_want_it_is_left_alone_at_the_end(
     driver: ScriptedCompute, socket_path: Path, preset: str
 ) -> None:
     async with Gateway(socket_path, preset=preset) as gateway:
+        await gateway.wait_watching()
         await gateway.create("box")
         await gateway.shut_down()
 
+        await until(lambda: driver.closed_watches == 1)
     assert driver.asked("StopSandbox") == []
 
 

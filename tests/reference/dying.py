@@ -17,6 +17,7 @@ from openshell_drivers.reference.process import Process
 
 _PATHS: Final = ("mkdir", "rename", "replace", "unlink", "rmdir")
 _OTHERS: Final = ("posix_spawn", "pidfd_open")
+_BELOW: Final = f"{os.sep}root{os.sep}"
 _calls: Counter[str] = Counter()
 _environment: Final = dict(os.environ)
 _log: Final = _environment.get("DIE_LOG", "")
@@ -27,7 +28,7 @@ def _instrument(name: str) -> None:
     original: Callable[..., Any] = getattr(os, name)
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if name in _PATHS and "/root/" not in str(args[0]):
+        if name in _PATHS and _BELOW not in str(args[0]):
             return original(*args, **kwargs)  # the server's, about its socket
         _calls[name] += 1
         point = f"{name}:{_calls[name]}"

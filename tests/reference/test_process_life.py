@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,7 +83,7 @@ async def test_the_default_command_is_a_shell_that_stays(root: Path) -> None:
 
 async def test_a_command_with_a_terminal_has_one(root: Path) -> None:
     async with serving(root) as client:
-        await client.create_sandbox(shell("a", "tty; stty size", tty=True))
+        await client.create_sandbox(shell("a", "tty; stty size < /dev/tty", tty=True))
         await client.create_sandbox(shell("b", "tty"))
         await becomes(client, "a", "ContainerExited")
         await becomes(client, "b", "ContainerExited")
@@ -133,7 +133,16 @@ async def test_a_kill_from_outside_is_told_at_once(root: Path) -> None:
 
 
 def comm(pid: int) -> str:
-    return Path(f"/proc/{pid}/comm").read_text().strip()
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
+
+
+def argv(pid: int) -> list[bytes]:
+    with suppress(OSError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return words[1:] if words[0].endswith(b"sleep") else []
+    return []
 
 
 async def test_with_its_keeper_killed_all_of_the_sandbox_ends(root: Path) -> None:
@@ -149,9 +158,17 @@ async def test_with_its_keeper_killed_all_of_the_sandbox_ends(root: Path) -> Non
 
 
 async def test_what_the_command_has_left_ends_with_it(root: Path) -> None:
-    script = "sleep 1000 & setsid sleep 1001 & env -i setsid sleep 1002 & exit 5"
+    leave = "sleep 1000 & setsid sleep 1001 & env -i /usr/bin/setsid /bin/sleep 1002 & "
     async with serving(root) as client:
-        await client.create_sandbox(shell("a", script))
+        await client.create_sandbox(
+            shell("a", f"{leave} while ! [ -e go ]; do sleep 0.02; done; exit 5")
+        )
+        await becomes(client, "a", "Running")
+        lasting = (b"1000", b"1001", b"1002")
+        await until(
+            lambda: all(any(each in argv(pid) for pid in inhabitants(root)) for each in lasting)
+        )
+        (root / "a" / "workspace" / "go").touch()
         seen = await becomes(client, "a", "ContainerExited")
 
         assert seen[1] == "exit status 5"
@@ -328,7 +345,6 @@ async def test_names_that_look_like_the_driver_s_own_are_only_names(root: Path) 
 async def test_the_environment_is_the_user_s_below_the_driver_s(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HANDED_ON", "yes")
     monkeypatch.setenv("KEPT_BACK", "yes")
     spec = box(
         "a",
@@ -337,7 +353,8 @@ async def test_the_environment_is_the_user_s_below_the_driver_s(
         template=SandboxTemplate(environment={"A": "template", "B": "template"}),
         environment={"B": "spec", "OPENSHELL_SANDBOX_ID": "forged", "ODD": "a\nb=c ü"},
     )
-    async with serving(root, inherit_environment=["PATH", "HANDED_ON"]) as client:
+    everybody = {"B": "everybody", "C": "everybody"}
+    async with serving(root, environment=everybody) as client:
         await client.create_sandbox(spec)
         await becomes(client, "a", "ContainerExited")
 
@@ -347,7 +364,8 @@ async def test_the_environment_is_the_user_s_below_the_driver_s(
     assert seen["ODD"] == "a\nb=c ü"
     assert seen["OPENSHELL_SANDBOX_ID"] == "a"
     assert seen["OPENSHELL_SANDBOX"] == "n-a"
-    assert seen["HANDED_ON"] == "yes"
+    assert seen["C"] == "everybody"
+    assert seen["PATH"].endswith("/usr/bin:/sbin:/bin")
     assert seen["HOME"] == str(root / "a" / "workspace")
     assert "KEPT_BACK" not in seen
     assert "OPENSHELL_SANDBOX_TOKEN_FILE" not in seen

@@ -15,6 +15,8 @@ import pytest
 
 from openshell_drivers import DriverError, SandboxRef, SandboxSpec, Secret
 from openshell_drivers.client import ComputeClient, connect
+from openshell_drivers.reference._keeper import look_up
+from openshell_drivers.reference._members import open_process
 from tests.fakes.commands import Commands, Serving
 from tests.fakes.polling import until
 from tests.reference.sandboxes import (
@@ -153,6 +155,16 @@ async def test_a_pid_that_now_is_somebody_else_s_is_left_alone(root: Path) -> No
     finally:
         bystander.kill()
         await bystander.aclose()
+
+
+def test_a_process_that_began_at_another_time_is_not_opened() -> None:
+    own = look_up(os.getpid())
+    assert own is not None
+
+    opened = open_process(own.pid, own.started)
+    assert opened is not None
+    os.close(opened)
+    assert open_process(own.pid, own.started + 1) is None
 
 
 CREATE = ("replace:3", "rename:1", "posix_spawn:1", "pidfd_open:1")

@@ -24,11 +24,13 @@ from openshell_drivers import (
     Secret,
     StoredCredential,
 )
+from openshell_drivers.reference.memory import Memory, MemoryConfig
 from openshell_drivers.server import ServerOptions, running
 
 pytestmark = pytest.mark.anyio
 
 NAMED = "openshell.credentials.v1.CredentialsDriver"
+COMPUTE = "openshell.compute.v1.ComputeDriver"
 STORED = "openshell.credentials.v1.CredentialDriver"
 
 
@@ -79,6 +81,20 @@ async def test_each_service_is_described_under_its_real_name(tmp_path: Path) -> 
     assert found[STORED]["GetCapabilities"] == ["gateway"]
     assert found[STORED]["ResolveCredentials"] == ["credentials"]
     assert "workspace" in found[STORED]["StoreCredential"]
+
+
+async def test_the_compute_service_is_described_with_the_types_it_imports(tmp_path: Path) -> None:
+    socket = tmp_path / "driver.sock"
+
+    async with running(
+        Memory(MemoryConfig()), socket=socket, options=ServerOptions(reflection=True)
+    ):
+        found = await anyio.to_thread.run_sync(look, socket)
+
+    assert sorted(found) == ["grpc.health.v1.Health", COMPUTE, STORED, NAMED]
+    assert len(found[COMPUTE]) == 13
+    assert found[COMPUTE]["CreateSandbox"] == ["sandbox"]
+    assert found[COMPUTE]["GetCapabilities"] == ["gateway"]
 
 
 async def test_without_the_option_there_is_no_reflection(tmp_path: Path) -> None:

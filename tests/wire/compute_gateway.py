@@ -43,7 +43,7 @@ async def create(to: Gateway, sandbox_id: str = "id-1", name: str = "box") -> No
 
 def watch(to: Gateway) -> aio.UnaryStreamCall[bytes, wire.WatchSandboxesEvent]:
     """Open a watch."""
-    method = to.channel.unary_stream(
+    method: aio.UnaryStreamMultiCallable[bytes, wire.WatchSandboxesEvent] = to.channel.unary_stream(
         COMPUTE + "WatchSandboxes", response_deserializer=wire.WatchSandboxesEvent.FromString
     )
     return method(b"")

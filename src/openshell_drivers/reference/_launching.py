@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from shutil import which
@@ -17,20 +17,21 @@ from openshell_drivers.reference._keeper import WORKSPACE
 from openshell_drivers.reference._members import MARK
 
 _TERMINAL: Final = "xterm"
+_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def first_launch(spec: SandboxSpec, folder: Path, mark: str, inherited: Iterable[str]) -> Launch:
-    """Make the launch of a new sandbox: the driver's own variables that are to be inherited, the
-    user's over them, and what the driver decides over both. Raises `InvalidArgument`."""
+def first_launch(
+    spec: SandboxSpec, folder: Path, mark: str, everybody: Mapping[str, str]
+) -> Launch:
+    """Make the launch of a new sandbox. The lowest of its variables are those that everybody gets,
+    then come the user's, then what the driver decides. Raises `InvalidArgument`."""
     own = {**environment.identity(spec), MARK: mark}
     if spec.sandbox_token is not None:
         own[environment.SANDBOX_TOKEN_FILE] = str(folder / TOKEN)
     main = json.loads(own[environment.MAIN_PROCESS_SPEC])
-    given = os.environ  # noqa: TID251  # no setting: what the operator wants to be passed on
-    below = {name: given[name] for name in inherited if name in given}
-    below["HOME"] = str(folder / WORKSPACE)
+    below = {"PATH": _PATH, "HOME": str(folder / WORKSPACE), **everybody}
     if main["tty"]:
-        below["TERM"] = _TERMINAL
+        below.setdefault("TERM", _TERMINAL)
     return Launch(
         command=tuple(main["command"]),
         tty=main["tty"],

@@ -91,8 +91,13 @@ class Run:
             told, low = os.pipe()
             tell = _moved_up(low)
             opened.callback(os.close, tell)
+            try:
+                pid = _spawn(self._folder, self._number, self._mark, lock, tell)
+                self._keeper = os.pidfd_open(pid)
+            except BaseException:
+                os.close(told)
+                raise
             self._told = told
-            self._keeper = os.pidfd_open(_spawn(self._folder, self._number, self._mark, lock, tell))
 
     async def attend(self) -> None:
         """See it through, and say when something has changed. Cancelled, the run goes on."""

@@ -9,7 +9,8 @@ A sandbox is a directory below the root: ``workspace``, in which the command run
 from a launch authentication ``supervisor.json`` and ``workload.json``, the second without secrets.
 It is ready when the command has been executed. It ends with its command, and then everything that
 the command has started is killed. It lives on when the driver ends in any way, and the next driver
-on the same root finds it.
+on the same root finds it; a service manager must not kill it with the driver (``KillMode=process``
+in systemd).
 """
 
 from __future__ import annotations
@@ -77,8 +78,9 @@ class ProcessConfig(DriverConfig):
     stop_grace: float = Field(default=5.0, ge=0, le=60)
     """Seconds between SIGTERM and SIGKILL at a stop. What the command has started is killed as soon
     as the command has ended."""
-    inherit_environment: tuple[str, ...] = ("PATH",)
-    """The driver's own variables that sandboxes get, below those of the user."""
+    environment: dict[str, str] = Field(default_factory=dict)
+    """Variables that every sandbox gets, below those of its user: ``PATH``, if the usual
+    directories do not do. No secrets."""
 
 
 class Process(ComputeDriver[ProcessConfig]):
@@ -202,27 +204,29 @@ class Process(ComputeDriver[ProcessConfig]):
 
     def _launch(self, spec: SandboxSpec, mark: str) -> Launch:
         folder = self._folder.of(spec.id)
-        return first_launch(spec, folder, mark, self.config.inherit_environment)
+        return first_launch(spec, folder, mark, self.config.environment)
 
     async def create_sandbox(self, spec: SandboxSpec, scope: CreateScope) -> None:
         # In a task of its own: what a thread is doing to the disk goes on when a call is cancelled,
         # and the delete that follows has to wait for its end.
-        done, failed = anyio.Event(), list[Exception]()
+        done = anyio.Event()
+        failure: list[Exception] = [Unavailable("the driver is shutting down")]
         self._creating[spec.id] = done
 
         async def create() -> None:
             try:
                 await self._create(spec)
+                failure.clear()
             except Exception as error:  # noqa: BLE001  # for whoever waits, not for the group
-                failed.append(error)
+                failure[:] = [error]
             finally:
                 del self._creating[spec.id]
                 done.set()
 
         self._tasks.start_soon(create)
         await done.wait()
-        if failed:
-            raise failed[0]
+        if failure:
+            raise failure[0]
 
     async def _create(self, spec: SandboxSpec) -> None:
         record = Record(id=spec.id, name=spec.name, workspace=spec.workspace, mark=new_mark())

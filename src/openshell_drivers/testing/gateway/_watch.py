@@ -94,7 +94,7 @@ class Watch:
 
     async def _seen(self, sandbox: Sandbox) -> None:
         core = self._core
-        if False:
+        if core.preset.adopts_unknown:
             self._snapshots.upsert(sandbox, "watch")
             return
         row = core.table.get(sandbox.id)

@@ -43,6 +43,7 @@ A command waits for its outcome, unless it has --no-wait.
 """
 _COMMANDS: Final = "create, stop, start, delete, list, capabilities, help, quit"
 _VALUED: Final = {"socket", "bind-socket", "preset", "state", "speed", "workspace", "within"}
+_OWN: Final = _VALUED | {"json"}
 
 
 class Failed(DriverError):
@@ -70,12 +71,20 @@ def gateway(arguments: list[str]) -> int:
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Part the gateway's own flags from the command, which has flags of its own."""
-    at = 0
-    while at < len(arguments) and arguments[at].startswith("-"):
-        name, equals, _ = arguments[at].lstrip("-").partition("=")
-        at += 2 if name in _VALUED and not equals else 1
-    return list(arguments[:at]), list(arguments[at:])
+    """Part the gateway's own flags, wherever they stand before a ``--``, from the command."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    own: list[str] = []
+    command: list[str] = []
+    rest = iter(arguments[:end])
+    for each in rest:
+        name, equals, _ = each.lstrip("-").partition("=")
+        if not each.startswith("-") or (command and name not in _OWN):
+            command.append(each)
+        else:
+            own.append(each)
+            if name in _VALUED and not equals:
+                own += [value for value in [next(rest, None)] if value is not None]
+    return own, [*command, *arguments[end:]]
 
 
 def _settings(arguments: Sequence[str]) -> _Settings:

@@ -47,20 +47,21 @@ class Reading:
         self.believed: dict[str, Sandbox] = {}
         self.waiting: asyncio.Task[Change] | None = None
 
-    async def begin(self) -> None:
+    async def begin(self) -> asyncio.Task[Change]:
         """Ask for a change, and do not wait."""
         if self.waiting is None:
             self.waiting = asyncio.ensure_future(self.changes.__anext__())
             await asyncio.sleep(0)
+        return self.waiting
 
     async def read(self) -> bool:
         """Take one change if there is one."""
-        await self.begin()
+        waiting = await self.begin()
         for _ in range(5):
             await asyncio.sleep(0)
-        if not self.waiting.done():
+        if not waiting.done():
             return False
-        self._take(self.waiting.result())
+        self._take(waiting.result())
         self.waiting = None
         return True
 
@@ -104,6 +105,7 @@ class BoardMachine(RuleBasedStateMachine):
 
     @rule(target=readers)
     def open(self) -> Reading:
+        """Open a watch, and let it not even come to its first change."""
         reader = Reading(self.board, self.births)
         self.all.append(reader)
         self.loop.run_until_complete(reader.begin())

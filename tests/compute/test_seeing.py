@@ -5,13 +5,15 @@ COMP-LIST, COMP-GET-05, COMP-WATCH-07, COMP-WATCH-09.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from openshell_drivers import NotFound, Unavailable
-from openshell_drivers._board import Board
+from openshell_drivers._board import Board, Entry
 from openshell_drivers._lifecycle import Lifecycle
 from openshell_drivers._polling import Poller
 from openshell_drivers._services.compute import rules
@@ -370,6 +372,23 @@ async def test_changes_between_two_reads_become_one(driver: Driver) -> None:
             life.board.update(seen(ID, SandboxState.failed(f"Reason{number}")))
         await rest()
         assert reader.of_id() == [READY, "Ready=False/Reason99"]
+
+
+@pytest.mark.parametrize("steps", range(4))
+async def test_what_happens_while_a_watch_opens_is_not_lost(steps: int) -> None:
+    """COMP-WATCH-02."""
+    board = Board()
+    board.replace([])
+    changes = board.watch()
+    first = asyncio.ensure_future(changes.__anext__())
+    for _ in range(steps):
+        await anyio.lowlevel.checkpoint()
+    board.update(seen(ID, SandboxState.ready()))
+    with anyio.fail_after(5):
+        change = await first
+    assert isinstance(change, Entry)
+    assert change.id == ID
+    await changes.aclose()
 
 
 async def test_a_sandbox_deleted_and_created_again_between_two_reads_is_told_as_both(

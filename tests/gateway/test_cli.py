@@ -96,6 +96,19 @@ async def test_one_shots_know_the_sandboxes_of_before(
     assert not any(CANARY in each.out for each in done)
 
 
+async def test_the_gateway_s_own_flags_may_follow_the_command(
+    terminal: Terminal, driver: ScriptedCompute
+) -> None:
+    done = await terminal.run(
+        *("create", "--preset", "0.1.2", "box", "--json", "--workspace=w", "--", "x", "--json")
+    )
+
+    assert done.status == 0, done
+    shown = json.loads(done.out)
+    assert (shown["phase"], shown["workspace"]) == ("Ready", "w")
+    assert list(driver.asked("CreateSandbox")[0].sandbox.spec.command) == ["x", "--json"]
+
+
 @pytest.mark.parametrize(
     ("words", "count"), [(("--gpu", "2"), 2), (("--gpu=3",), 3), (("--gpu",), None)]
 )

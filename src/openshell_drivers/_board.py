@@ -98,6 +98,8 @@ class Entry:
     view: Sandbox | None = None
     encoded: bytes | None = None
     """What the server has made of `view`, for as long as it stays."""
+    brief: bytes | None = None
+    """The same without messages, if a list was too large with them."""
 
 
 Change: TypeAlias = Entry | SandboxDeleted | SandboxHappening
@@ -360,7 +362,7 @@ class Board:
     def _publish(self, entry: Entry) -> None:
         view = _view(entry)
         if view != entry.view:  # no event at rest (COMP-WATCH-09)
-            entry.view, entry.encoded = view, None
+            entry.view, entry.encoded, entry.brief = view, None, None
             for watcher in self._watchers:
                 watcher.mark(entry.id)
 
@@ -447,19 +449,17 @@ def _view(entry: Entry) -> Sandbox:
     if state is None:
         state = SandboxState.starting() if seen is None else seen.state
     before = () if entry.view is None or entry.view.status is None else entry.view.status.conditions
-    status = SandboxStatus(
-        name=entry.name,
-        conditions=_conditions(state, before),
-        deleting=state.kind == "deleting",
-    )
-    if seen is not None:
+    conditions, deleting = _conditions(state, before), state.kind == "deleting"
+    if seen is None:
+        status = SandboxStatus(name=entry.name, conditions=conditions, deleting=deleting)
+    else:
         status = SandboxStatus(
-            name=status.name,
+            name=entry.name,
             instance_id=seen.instance_id,
             agent_fd=seen.agent_fd,
             sandbox_fd=seen.sandbox_fd,
-            conditions=status.conditions,
-            deleting=status.deleting,
+            conditions=conditions,
+            deleting=deleting,
             resolved_identity=seen.resolved_identity,
             fence_generation=seen.fence_generation,
             fence_digest=seen.fence_digest,

@@ -69,7 +69,10 @@ class SandboxState:
         require_aware("since", self.since)
         if not _REASON.fullmatch(self.reason):
             raise WrongValue("a reason is one word in CamelCase, of letters and digits")
-        text = "".join(each if each.isprintable() else " " for each in self.message).strip()
+        text = self.message
+        if not text.isprintable():
+            text = "".join(each if each.isprintable() else " " for each in text)
+        text = text.strip()
         if len(text) > _LONGEST_MESSAGE:
             text = text[: _LONGEST_MESSAGE - 3] + "..."
         object.__setattr__(self, "message", text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from grpc import aio
 
 from openshell_drivers._wire import compute_driver_pb2 as wire
-from openshell_drivers.compute import ObservedSandbox, SandboxState
+from openshell_drivers.compute import ListenerRequirement, ObservedSandbox, SandboxState
 from openshell_drivers.reference.memory import Memory
 from openshell_drivers.server import ServerOptions, running
 from tests.fakes.compute import Platform, Polled, Pushed, seen
@@ -110,6 +110,29 @@ async def test_a_driver_without_authentication_says_so(socket_path: Path) -> Non
 
     assert code == "UNIMPLEMENTED"
     assert workspace[0] == "UNIMPLEMENTED"
+
+
+class Listening(Polled):
+    """Says where a gateway has to listen, if anywhere."""
+
+    name = "listening"
+    where = ListenerRequirement(reason="nowhere")
+
+    async def get_gateway_listener_requirements(self) -> Sequence[ListenerRequirement]:
+        return [self.where]
+
+
+async def test_a_listener_requirement_says_where(socket_path: Path) -> None:
+    """COMP-LSN-02: a gateway does not start with one that says nothing."""
+    driver = Listening()
+    request = wire.GetGatewayListenerRequirementsRequest()
+    async with running(driver, socket=socket_path), dial(socket_path) as to:
+        nowhere = await refusal(call(to, "GetGatewayListenerRequirements", request))
+        driver.where = ListenerRequirement(reason="bridge", exact_bind_address="172.17.0.1:8080")
+        answer = await call(to, "GetGatewayListenerRequirements", request)
+
+    assert nowhere[0] == "INTERNAL"
+    assert [each.exact_bind_address for each in answer.requirements] == ["172.17.0.1:8080"]
 
 
 def many(count: int, message: str = "") -> list[ObservedSandbox]:

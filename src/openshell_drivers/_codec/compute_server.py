@@ -131,11 +131,15 @@ def _decode_resources(message: wire.DriverResourceRequirements) -> ComputeResour
     )
 
 
-def encode_sandbox_item(sandbox: Sandbox) -> bytes:
-    """Write an observation as it stands in a list and in a watch; never a spec (COMP-SEC-02)."""
+def encode_sandbox_item(sandbox: Sandbox, *, brief: bool = False) -> bytes:
+    """Write an observation as it stands in a list and in a watch; never a spec (COMP-SEC-02).
+    `brief` leaves out the messages for people."""
     message = wire.DriverSandbox(id=sandbox.id, name=sandbox.name, workspace=sandbox.workspace)
     if sandbox.status is not None:
-        message.status.CopyFrom(_encode_status(sandbox.status))
+        _write_status(sandbox.status, message.status)
+        if brief:
+            for condition in message.status.conditions:
+                condition.ClearField("message")
     return _framed(message.SerializeToString())
 
 
@@ -163,22 +167,23 @@ def _framed(raw: bytes) -> bytes:
     return _FIRST + bytes(size) + raw
 
 
-def _encode_status(status: SandboxStatus) -> wire.DriverSandboxStatus:
-    message = wire.DriverSandboxStatus(
-        name=status.name,
-        instance_id=status.instance_id,
-        agent_fd=status.agent_fd,
-        sandbox_fd=status.sandbox_fd,
-        conditions=[_encode_condition(each) for each in status.conditions],
-        deleting=status.deleting,
-    )
+def _write_status(status: SandboxStatus, message: wire.DriverSandboxStatus) -> None:
+    """Write in place: a message given to another one is copied."""
+    message.SetInParent()
+    message.name = status.name
+    message.instance_id = status.instance_id
+    message.agent_fd = status.agent_fd
+    message.sandbox_fd = status.sandbox_fd
+    message.deleting = status.deleting
+    for condition in status.conditions:
+        _write_condition(condition, message.conditions.add())
     if status.resolved_identity is not None:
         message.resolved_identity.CopyFrom(_encode_identity(status.resolved_identity))
     if status.fence_generation or status.fence_digest or status.fence_claims:
-        message.fence_evidence.generation = status.fence_generation
-        message.fence_evidence.evidence_digest = status.fence_digest
-        message.fence_evidence.resource_claims.update(status.fence_claims)
-    return message
+        evidence = message.fence_evidence
+        evidence.generation = status.fence_generation
+        evidence.evidence_digest = status.fence_digest
+        evidence.resource_claims.update(status.fence_claims)
 
 
 def _encode_identity(identity: ResolvedIdentity) -> wire.ResolvedWorkloadIdentity:
@@ -191,19 +196,16 @@ def _encode_identity(identity: ResolvedIdentity) -> wire.ResolvedWorkloadIdentit
     )
 
 
-def _encode_condition(condition: Condition) -> wire.DriverCondition:
+def _write_condition(condition: Condition, message: wire.DriverCondition) -> None:
     """Write a condition with its time in both forms, the same instant (COMPAT01-04)."""
-    message = wire.DriverCondition(
-        type=condition.type,
-        status=condition.status,
-        reason=condition.reason,
-        message=condition.message,
-    )
+    message.type = condition.type
+    message.status = condition.status
+    message.reason = condition.reason
+    message.message = condition.message
     if condition.transition_time is not None:
         stamp = to_timestamp(condition.transition_time)
         message.transition_time.CopyFrom(stamp)
         message.last_transition_time = stamp.ToJsonString()
-    return message
 
 
 def encode_deleted(sandbox_id: str) -> wire.WatchSandboxesEvent:

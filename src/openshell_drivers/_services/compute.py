@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -195,13 +194,12 @@ def _item(entry: Entry) -> bytes:
 
 
 def _brief_item(entry: Entry) -> bytes:
-    """Encode what a gateway acts on, without the messages for people."""
-    if entry.view is None or entry.view.status is None:
-        return _item(entry)
-    status = entry.view.status
-    conditions = tuple(replace(each, message="") for each in status.conditions)
-    brief = replace(entry.view, status=replace(status, conditions=conditions))
-    return codec.encode_sandbox_item(brief)
+    """Encode what a gateway acts on, without the messages for people, once per change."""
+    if entry.brief is None:
+        if entry.view is None:
+            raise WrongValue("a sandbox without a state")
+        entry.brief = codec.encode_sandbox_item(entry.view, brief=True)
+    return entry.brief
 
 
 def service(driver: ComputeDriver[Any], *, require_handshake: bool = False) -> Service:

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from openshell_drivers._faults import WrongType
 from openshell_drivers._sandboxes import (
@@ -35,6 +35,9 @@ SETTLE_SECONDS: Final = 30.0
 """How long a backend may take to show what the driver has just done."""
 STRIKES: Final = 3
 """Absences in a row after which a backend that is only polled has lost a sandbox."""
+TOMBSTONE_SECONDS: Final = 600.0
+"""How long nothing is told of a sandbox that is gone, whatever the backend still shows. After that
+somebody else has made it again."""
 _MOST_TOMBSTONES: Final = 10_000
 _MOST_EVENTS: Final = 1024
 _MOST_HELD_EVENTS: Final = 64
@@ -167,7 +170,7 @@ class Board:
         self._entries: dict[str, Entry] = {}
         self._held: dict[str, _Held] = {}
         self._watchers: set[_Watcher] = set()
-        self._tombstones: dict[str, None] = {}
+        self._tombstones: dict[str, float] = {}
         self._untold: dict[str, None] = {}
         self._sighted: anyio.Event | None = None
         self._touches = 0
@@ -203,7 +206,9 @@ class Board:
             held.observed = observed
             return
         if observed.id in self._tombstones:  # nothing comes after a deletion (COMP-WATCH-06)
-            return
+            if self._clock() < self._tombstones[observed.id]:
+                return
+            del self._tombstones[observed.id]
         entry = self._entries.get(observed.id)
         if entry is None:
             entry = Entry(observed.id, observed.name, observed.workspace)
@@ -264,7 +269,7 @@ class Board:
 
     def _bury(self, sandbox_id: str) -> None:
         _bound(self._tombstones)
-        self._tombstones[sandbox_id] = None
+        self._tombstones[sandbox_id] = self._clock() + TOMBSTONE_SECONDS
 
     # What the SDK does.
 
@@ -437,7 +442,7 @@ def _observed(each: object) -> ObservedSandbox:
     return each
 
 
-def _bound(ids: dict[str, None]) -> None:
+def _bound(ids: dict[str, Any]) -> None:
     if len(ids) >= _MOST_TOMBSTONES:
         del ids[next(iter(ids))]
 

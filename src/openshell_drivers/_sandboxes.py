@@ -24,6 +24,16 @@ def _nothing() -> Mapping[str, Any]:
     return MappingProxyType({})
 
 
+def _require_utf8(**texts: str) -> None:
+    """Refuse what cannot be sent: it would fail the whole list, and every watch."""
+    for field_, text in texts.items():
+        if not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise WrongValue(f"{field_} holds what UTF-8 cannot carry") from None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxRef:
     """Which sandbox is meant. The id alone decides: two references with one id are equal, and
@@ -162,6 +172,11 @@ class ResolvedIdentity:
     source: str = ""
     resource_digest: str = ""
 
+    def __post_init__(self) -> None:
+        if not all(0 <= each < 2**32 for each in (self.uid, self.gid, *self.supplementary_gids)):
+            raise WrongValue("a user or group number is from 0 to 4294967295")
+        _require_utf8(source=self.source, resource_digest=self.resource_digest)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxStatus:
@@ -218,6 +233,14 @@ class ObservedSandbox:
             raise WrongType(f"state must be a SandboxState, not {type(self.state).__name__}")
         if not self.id or not self.name:
             raise WrongValue("an observed sandbox has the id and the name of its create")
+        _require_utf8(
+            id=self.id,
+            name=self.name,
+            workspace=self.workspace,
+            instance_id=self.instance_id,
+            agent_fd=self.agent_fd,
+            sandbox_fd=self.sandbox_fd,
+        )
 
 
 ProgressStep: TypeAlias = Literal["requesting_sandbox", "pulling_image", "starting_sandbox"]
@@ -240,6 +263,13 @@ class PlatformEvent:
 
     def __post_init__(self) -> None:
         require_aware("time", self.time)
+        _require_utf8(
+            reason=self.reason,
+            message=self.message,
+            type=self.type,
+            source=self.source,
+            metadata="".join([*self.metadata, *self.metadata.values()]),
+        )
 
     @classmethod
     def progress(

@@ -451,20 +451,11 @@ async def test_each_state_is_written_in_conditions_that_all_gateways_read_alike(
     assert phase(entry.view) == conditions
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a text that UTF-8 cannot carry fails the whole list and every watch with INTERNAL",
-)
 async def test_an_observation_that_cannot_be_written_is_refused_where_it_is_made() -> None:
     with pytest.raises(ValueError, match="instance_id"):
         seen(ID, SandboxState.ready(), instance_id="\ud800")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a tombstone has no end in time: an id that another instance of the driver creates "
-    "again, after a start that found nothing, stays hidden here",
-)
 async def test_a_deleted_id_that_another_instance_creates_again_is_seen_in_the_end() -> None:
     driver = Polled()
     driver.platform.put(ID, SandboxState.ready())

@@ -30,6 +30,8 @@ _LOCK: Final = "alive"
 _KEPT_FREE: Final = 10
 _REGISTER_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 0.02
+_AGAIN_SECONDS: Final = 0.1
+_END_SECONDS: Final = 40.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +126,24 @@ class Run:
                 await self.known.wait()
                 await terminate_all(self._mark)
                 await self.over.wait()
-        await kill_all(self._mark)
-        await self.over.wait()
+        try:
+            with anyio.fail_after(_END_SECONDS):
+                while self.alive:
+                    await kill_all(self._mark)
+                    with anyio.move_on_after(_AGAIN_SECONDS):
+                        await self.over.wait()
+        except TimeoutError:
+            raise Unavailable("processes of the sandbox do not end") from None
 
     async def _until_nothing_is_left(self) -> None:
+        """Kill until it has worked: a process that is just being made is not to be seen yet."""
         while True:
             with suppress(Unavailable):
-                return await kill_all(self._mark)
+                await kill_all(self._mark)
+                if self._keeper is None:
+                    return
+                with anyio.move_on_after(_AGAIN_SECONDS):
+                    return await anyio.wait_readable(self._keeper)
 
     async def look(self) -> None:
         """Read what its keeper says."""

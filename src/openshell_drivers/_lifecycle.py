@@ -152,7 +152,7 @@ class Lifecycle:
             raise WrongValue("a driver that authenticates sandboxes gives a runtime identity")
 
     async def _roll_back(self, ref: SandboxRef, scope: CreateScope, *, ours: bool) -> None:
-        """Undo a create. What cannot be undone now is tried again until it can (COMP-CREATE-02)."""
+        """Undo a create. If the driver's delete of it fails, that is tried again (COMP-CREATE-02)."""
         clean = False
         with anyio.move_on_after(_ROLLBACK_SECONDS):
             clean = await scope.roll_back(but_last=not ours)

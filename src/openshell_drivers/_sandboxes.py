@@ -233,14 +233,16 @@ class ObservedSandbox:
             raise WrongType(f"state must be a SandboxState, not {type(self.state).__name__}")
         if not self.id or not self.name:
             raise WrongValue("an observed sandbox has the id and the name of its create")
-        _require_utf8(
-            id=self.id,
-            name=self.name,
-            workspace=self.workspace,
-            instance_id=self.instance_id,
-            agent_fd=self.agent_fd,
-            sandbox_fd=self.sandbox_fd,
-        )
+        texts = self.id, self.name, self.workspace, self.instance_id, self.agent_fd, self.sandbox_fd
+        if not "".join(texts).isascii():  # in one go: this is made for every observation
+            _require_utf8(
+                id=self.id,
+                name=self.name,
+                workspace=self.workspace,
+                instance_id=self.instance_id,
+                agent_fd=self.agent_fd,
+                sandbox_fd=self.sandbox_fd,
+            )
 
 
 ProgressStep: TypeAlias = Literal["requesting_sandbox", "pulling_image", "starting_sandbox"]

@@ -141,7 +141,7 @@ class Run:
             with suppress(Unavailable):
                 await kill_all(self._mark)
                 if self._keeper is None:
-                    return
+                    return None
                 with anyio.move_on_after(_AGAIN_SECONDS):
                     return await anyio.wait_readable(self._keeper)
 

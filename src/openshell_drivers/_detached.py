@@ -11,7 +11,7 @@ import anyio
 import anyio.abc
 
 from openshell_drivers._faults import describe, task_cancelled
-from openshell_drivers.errors import Internal, Unavailable
+from openshell_drivers.errors import Aborted, Internal, Unavailable
 
 _log: Final = logging.getLogger("openshell_drivers.compute")
 T = TypeVar("T")
@@ -34,7 +34,30 @@ class Detached:
 
     async def result(self, work: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Do the work and give what came of it. Cancelled, it goes on without the caller."""
+        return await self._wait(_Outcome(), work, args)
+
+    async def cancellable(
+        self, scope: anyio.CancelScope, work: Callable[..., Awaitable[T]], *args: Any
+    ) -> T:
+        """The same, but the caller's end is the work's: `scope` is cancelled, and the work's own
+        shields hold, as they would not against a cancellation of its task.
+
+        Raises `Aborted` if somebody else has cancelled the scope.
+        """
         outcome = _Outcome()
+
+        async def within() -> T:
+            with scope:
+                return await work(*args)
+            raise Aborted("it was ended by a later call")
+
+        try:
+            return await self._wait(outcome, within, ())
+        finally:
+            if not outcome.done.is_set():
+                scope.cancel()
+
+    async def _wait(self, outcome: _Outcome, work: Callable[..., Awaitable[T]], args: Any) -> T:
         self._begin(outcome, self._limit, work, args)
         outcome.awaited = True
         try:

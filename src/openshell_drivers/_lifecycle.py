@@ -35,7 +35,6 @@ from openshell_drivers._states import SandboxState
 from openshell_drivers.backoff import Backoff
 from openshell_drivers.compute import ComputeDriver
 from openshell_drivers.errors import (
-    Aborted,
     AlreadyExists,
     DriverError,
     FailedPrecondition,
@@ -103,17 +102,19 @@ class Lifecycle:
 
         A stop or a delete that comes before the end ends it (COMP01-CREATE-02).
         """
-        with anyio.CancelScope() as scope:
-            here = self._creating.setdefault(spec.id, set())
-            here.add(scope)
-            try:
-                async with self._locks.hold(spec.id):
-                    return await self._create(spec)
-            finally:
-                here.discard(scope)
-                if not here:
-                    self._creating.pop(spec.id, None)
-        raise Aborted("the sandbox was stopped or deleted while it was being created")
+        scope = anyio.CancelScope()
+        return await self._detached.cancellable(scope, self._create_alone, spec, scope)
+
+    async def _create_alone(self, spec: SandboxSpec, scope: anyio.CancelScope) -> str | None:
+        here = self._creating.setdefault(spec.id, set())
+        here.add(scope)
+        try:
+            async with self._locks.hold(spec.id):
+                return await self._create(spec)
+        finally:
+            here.discard(scope)
+            if not here:
+                del self._creating[spec.id]
 
     async def _create(self, spec: SandboxSpec) -> str | None:
         spec = await self.validate(spec)
@@ -152,7 +153,7 @@ class Lifecycle:
             raise WrongValue("a driver that authenticates sandboxes gives a runtime identity")
 
     async def _roll_back(self, ref: SandboxRef, scope: CreateScope, *, ours: bool) -> None:
-        """Undo a create. If the driver's delete of it fails, that is tried again (COMP-CREATE-02)."""
+        """Undo a create. If the driver's delete fails, it is tried again (COMP-CREATE-02)."""
         clean = False
         with anyio.move_on_after(_ROLLBACK_SECONDS):
             clean = await scope.roll_back(but_last=not ours)

@@ -12,6 +12,7 @@ from openshell_drivers import (
     Aborted,
     AlreadyExists,
     FailedPrecondition,
+    Internal,
     InvalidArgument,
     NotFound,
     Unavailable,
@@ -42,6 +43,8 @@ def driver(request: pytest.FixtureRequest) -> Driver:
 
 
 async def nothing_is_left(life: Lifecycle, platform: Platform) -> None:
+    async with life._locks.hold(ID):  # a create that was given up is undone behind its caller
+        pass
     with pytest.raises(NotFound):
         await life.get(REF)
     await life.list()
@@ -105,6 +108,27 @@ async def test_a_create_that_is_cancelled_leaves_nothing(driver: Driver, step: s
 
         await nothing_is_left(life, driver.platform)
         assert reader.heard == []
+
+
+async def test_a_rollback_is_not_disturbed_by_whatever_else_is_cancelled(driver: Driver) -> None:
+    async def prepare(scope: CreateScope) -> None:
+        scope.undo(driver.platform.step, "undone")
+
+    driver.prepare = prepare
+    gate, undoing = driver.platform.gate("create"), driver.platform.gate("undone")
+    async with living(driver) as life:
+        call = asyncio.create_task(life.create(spec()))
+        await gate.reached.wait()
+        call.cancel()
+        await undoing.reached.wait()
+        call.cancel()
+        life._end_creating(ID)
+        undoing.opened.set()
+
+        await nothing_is_left(life, driver.platform)
+        assert {"undone", "delete"} <= set(driver.platform.steps)
+        with pytest.raises(asyncio.CancelledError):
+            await call
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -199,8 +223,8 @@ async def test_what_an_undo_awaited_may_be_cancelled_and_the_rest_is_undone(
         with pytest.raises(asyncio.CancelledError):
             await call
 
-        assert "undone" in driver.platform.steps
         await nothing_is_left(life, driver.platform)
+        assert "undone" in driver.platform.steps
 
 
 async def test_what_a_create_awaited_may_be_cancelled_and_is_undone(driver: Driver) -> None:
@@ -211,7 +235,7 @@ async def test_what_a_create_awaited_may_be_cancelled_and_is_undone(driver: Driv
 
     driver.prepare = prepare
     async with living(driver) as life:
-        with pytest.raises(asyncio.CancelledError):  # answered as INTERNAL by the border
+        with pytest.raises(Internal):
             await life.create(spec())
 
         await nothing_is_left(life, driver.platform)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -123,6 +124,15 @@ class ProcessPlatform(Platform):
                 process.kill()
                 return
         raise AssertionError("its main process is not there")
+
+
+def sweep(folder: Path) -> None:
+    """Kill whatever runs below a folder: sandboxes outlive their driver."""
+    for process in psutil.process_iter(["cwd", "cmdline"]):
+        words = [process.info["cwd"] or "", *(process.info["cmdline"] or [])]
+        if any(word == str(folder) or word.startswith(f"{folder}/") for word in words):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 PLATFORMS = {kind.name: kind for kind in (MemoryPlatform, ProcessPlatform)}

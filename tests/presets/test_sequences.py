@@ -28,7 +28,7 @@ from openshell_drivers.client import Connection, connect
 from openshell_drivers.compute import Sandbox, SandboxDeleted, SandboxSeen
 from openshell_drivers.server import running
 from tests.fakes.commands import Commands
-from tests.presets.platforms import PLATFORMS, Platform
+from tests.presets.platforms import PLATFORMS, Platform, sweep
 
 PATIENCE: Final = 15.0
 IDS: Final = ("a", "b", "c")
@@ -174,6 +174,14 @@ async def watching(socket: Path) -> AsyncIterator[World]:
         tasks.cancel_scope.cancel()
 
 
+def in_a_folder(go: Callable[[Path], Awaitable[None]]) -> None:
+    with tempfile.TemporaryDirectory(prefix="os-", dir="/tmp") as folder:
+        try:
+            anyio.run(go, Path(folder))
+        finally:
+            sweep(Path(folder))
+
+
 @pytest.mark.parametrize("kind", PLATFORMS.values(), ids=list(PLATFORMS))
 @given(steps=STEPS)
 @FEW
@@ -189,8 +197,7 @@ def test_every_order_of_operations_ends_as_the_contract_says(
                 await world.step("delete", slot)
             world.assert_told_once()
 
-    with tempfile.TemporaryDirectory(prefix="os-", dir="/tmp") as folder:
-        anyio.run(go, Path(folder))
+    in_a_folder(go)
 
 
 class Killable:
@@ -276,5 +283,4 @@ def test_kill_9_at_any_moment_loses_nothing_that_was_promised(
         finally:
             driver.end()
 
-    with tempfile.TemporaryDirectory(prefix="os-", dir="/tmp") as folder:
-        anyio.run(go, Path(folder))
+    in_a_folder(go)

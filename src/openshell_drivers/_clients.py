@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import grpc
+from anyio.lowlevel import checkpoint_if_cancelled
 from google.protobuf.message import Message
 from grpc import aio
 
@@ -49,6 +51,9 @@ class Caller:
             return await call(request, timeout=self._timeout)
         except grpc.RpcError as error:
             raise _translate(error) from None  # its text repeats metadata and peer
+        except asyncio.CancelledError:
+            await checkpoint_if_cancelled()  # grpcio's own is not known to anyio's scopes
+            raise
 
     async def stream(
         self, service: str, method: str, request: RequestT, response: type[ResponseT]
@@ -63,6 +68,9 @@ class Caller:
                 yield message
         except grpc.RpcError as error:
             raise _translate(error) from None
+        except asyncio.CancelledError:
+            await checkpoint_if_cancelled()
+            raise
         finally:
             call.cancel()
 

@@ -55,6 +55,7 @@ class Detached:
             return await self._wait(outcome, within, ())
         finally:
             if not outcome.done.is_set():
+                outcome.given_up = True
                 scope.cancel()
 
     async def _wait(self, outcome: _Outcome, work: Callable[..., Awaitable[T]], args: Any) -> T:
@@ -81,6 +82,7 @@ class _Outcome:
     def __init__(self) -> None:
         self.done = anyio.Event()
         self.awaited = False
+        self.given_up = False
         self.value: Any = None
         self.error: Exception | None = None
 
@@ -100,5 +102,5 @@ async def _carry(
         outcome.error = error
     finally:
         outcome.done.set()
-    if outcome.error is not None and not outcome.awaited:
+    if outcome.error is not None and not outcome.awaited and not outcome.given_up:
         _log.warning("an operation failed: %s", describe(outcome.error))

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -19,6 +21,7 @@ from openshell_drivers.client import Connection, connect
 from openshell_drivers.compute import (
     ComputeResources,
     Condition,
+    CreateScope,
     GpuRequest,
     ListenerRequirement,
     PlatformEvent,
@@ -34,6 +37,8 @@ from openshell_drivers.compute import (
     SandboxTemplate,
     WorkloadIdentity,
 )
+from openshell_drivers.reference.memory import Memory, MemoryConfig
+from openshell_drivers.server import running
 
 SERVICE = "openshell.compute.v1.ComputeDriver"
 NOON = datetime(2026, 11, 21, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -391,6 +396,37 @@ async def test_capabilities_and_requirements_are_read_whole(server: Server) -> N
         ListenerRequirement(reason="l", loopback_interface=True),
     )
     assert (authenticated.sandbox_id, authenticated.runtime_identity) == ("id-1", "u")
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 3, 5, 8, 13, 40])
+async def test_a_scope_that_ends_a_call_ends_nothing_else(socket_path: Path, steps: int) -> None:
+    """Wherever grpcio is: its own CancelledError is none that a scope knows."""
+
+    class Stuck(Memory):
+        async def create_sandbox(self, spec: SandboxSpec, scope: CreateScope) -> str:
+            await anyio.sleep_forever()
+            raise AssertionError
+
+    async def step(scope: anyio.CancelScope) -> None:
+        for _ in range(steps):
+            await anyio.lowlevel.checkpoint()
+        scope.cancel()
+
+    driver = Stuck(MemoryConfig())
+    async with (
+        running(driver, socket=socket_path),
+        connect(socket_path) as connection,
+        anyio.create_task_group() as tasks,
+    ):
+        with anyio.CancelScope() as scope:
+            tasks.start_soon(step, scope)
+            await connection.compute.create_sandbox(SandboxSpec(id="a", name="a"))
+        with anyio.CancelScope() as watch:
+            tasks.start_soon(step, watch)
+            async for _ in connection.compute.watch_sandboxes():
+                pass
+
+    assert (scope.cancelled_caught, watch.cancelled_caught) == (True, True)
 
 
 def test_a_spec_shows_no_secret() -> None:

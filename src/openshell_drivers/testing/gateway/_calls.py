@@ -6,6 +6,7 @@ INTERNAL, and there is a deadline only where the line has one.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from typing import Final, TypeAlias, TypeVar
 
 import anyio
 import grpc
+from anyio.lowlevel import checkpoint_if_cancelled
 from google.protobuf.message import DecodeError, Message
 from grpc import aio
 
@@ -60,6 +62,9 @@ class Calls:
             raise _translate(error) from None  # its text repeats metadata and peer
         except TimeoutError:
             raise DeadlineExceeded("the driver did not answer in time") from None
+        except asyncio.CancelledError:
+            await checkpoint_if_cancelled()  # grpcio's own is not known to anyio's scopes
+            raise
         return self._read(data, answer)
 
     @asynccontextmanager
@@ -74,7 +79,11 @@ class Calls:
         call = multi(self._tongue.say(request).SerializeToString(), metadata=self._metadata())
 
         async def read() -> AnswerT | None:
-            data = await call.read()
+            try:
+                data = await call.read()
+            except asyncio.CancelledError:
+                await checkpoint_if_cancelled()
+                raise
             return self._read(data, answer) if isinstance(data, bytes) else None
 
         try:

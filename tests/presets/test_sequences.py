@@ -6,6 +6,7 @@ import random
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -177,7 +178,8 @@ async def watching(socket: Path) -> AsyncIterator[World]:
 def in_a_folder(go: Callable[[Path], Awaitable[None]]) -> None:
     with tempfile.TemporaryDirectory(prefix="os-", dir="/tmp") as folder:
         try:
-            anyio.run(go, Path(folder))
+            with ThreadPoolExecutor(1) as thread:  # this one may have an event loop already
+                thread.submit(anyio.run, go, Path(folder)).result()
         finally:
             sweep(Path(folder))
 

@@ -58,6 +58,27 @@ def test_the_readme_driver_answers_through_the_commands_of_the_readme(tmp_path: 
     assert "s3cr3t" not in ran.stderr
 
 
+def test_the_readme_gateway_shows_a_sandbox_come_and_go(tmp_path: Path) -> None:
+    commands = next(b for b in blocks(ROOT / "README.md", "") if "openshell-drivers gateway" in b)
+    script = f"export PATH={Path(sys.executable).parent}:$PATH\n{commands}\nkill %1; wait %1\n"
+
+    ran = subprocess.run(
+        ["bash", "-c", f"set -m\n{script}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        timeout=50,
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    assert [line.split()[:2] for line in ran.stdout.splitlines()] == [
+        ["one", "Ready"],
+        ["one", "Ready"],
+        ["one", "gone"],
+    ]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text())

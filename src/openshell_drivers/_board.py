@@ -87,6 +87,9 @@ class Entry:
     that has failed. Only a delete removes it."""
     doomed: bool = False
     """A delete was accepted: the first absence is its end."""
+    shown_at: float = -math.inf
+    overdue: bool = False
+    """It was said that a delete takes long."""
     strikes: int = 0
     missing: bool = False
     """The last list lacked it."""
@@ -238,6 +241,8 @@ class Board:
 
     def event(self, sandbox_id: str, event: PlatformEvent) -> None:
         """Tell those who watch now. An event of a sandbox that is not there is nobody's."""
+        if not isinstance(event, PlatformEvent):
+            raise WrongType(f"an event is a PlatformEvent, not {type(event).__name__}")
         held = self._held.get(sandbox_id)
         if held is not None:
             if len(held.events) < _MOST_HELD_EVENTS:
@@ -258,6 +263,8 @@ class Board:
             self.delete(entry.id)
             return
         new = entry.observed is None and self._clock() - entry.accepted_at < SETTLE_SECONDS
+        if entry.observed is None and not new:
+            _log(entry.id, "a sandbox that was created was never seen: is its id kept as it came?")
         if entry.pinned or new or entry.shown_until == math.inf:
             return
         entry.missing = True
@@ -311,7 +318,7 @@ class Board:
         entry.touched = self._touches
         if not done or self.poller is not None:  # a push in between tells of the operation itself
             entry.since = self._touches
-        entry.shown = state
+        entry.shown, entry.shown_at = state, self._clock()
         entry.shown_until = self._clock() + SETTLE_SECONDS if done else math.inf
         if state is not None and state.kind == "starting" and not done:
             entry.instance = "" if entry.observed is None else entry.observed.instance_id
@@ -342,8 +349,14 @@ class Board:
     def lapse(self) -> None:
         """Look again at what is shown in place of an observation."""
         for entry in list(self._entries.values()):
+            if entry.doomed and not entry.overdue and self._is_overdue(entry):
+                entry.overdue = True
+                _log(entry.id, "a delete was accepted, and the sandbox is still there")
             if entry.shown is not None and self._settle(entry):
                 self._publish(entry)
+
+    def _is_overdue(self, entry: Entry) -> bool:
+        return self._clock() - entry.shown_at > SETTLE_SECONDS
 
     def _settle(self, entry: Entry) -> bool:
         """Drop what is shown once the backend has caught up; say whether it was."""
@@ -359,8 +372,10 @@ class Board:
                 return False
         if shown.kind == "starting" and seen.instance_id not in {"", entry.instance}:
             confirming = _AFTER_CREATE  # another instance: nothing of the run before
-        if seen.state.kind not in confirming and self._clock() < entry.shown_until:
-            return False
+        if seen.state.kind not in confirming:
+            if self._clock() < entry.shown_until:
+                return False
+            _log(entry.id, "after %s the platform still shows %s", shown.kind, seen.state.kind)
         entry.shown = None
         return True
 
@@ -434,6 +449,13 @@ class Board:
                 await watcher.wake.wait()
         finally:
             self._watchers.discard(watcher)
+
+
+def _log(sandbox_id: str, text: str, *words: str) -> None:
+    import logging
+
+    log = logging.getLogger("openshell_drivers.compute")
+    log.warning(text, *words, extra={"sandbox": sandbox_id})
 
 
 def _observed(each: object) -> ObservedSandbox:

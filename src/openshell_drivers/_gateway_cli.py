@@ -6,11 +6,12 @@ With a command it does that and ends; without one it shows what happens and take
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import shlex
 import sys
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -21,10 +22,17 @@ import anyio.to_thread
 from openshell_drivers._flags import Parser
 from openshell_drivers._gateway_show import Show
 from openshell_drivers._logs import printable
-from openshell_drivers.compute import GpuRequest
+from openshell_drivers.compute import ComputeResources, GpuRequest, SandboxSpec, SandboxTemplate
 from openshell_drivers.errors import ConfigError, DriverError
 from openshell_drivers.settings import dialled_socket
-from openshell_drivers.testing.gateway import PRESETS, Gateway, GatewayOptions, NotReached, Record
+from openshell_drivers.testing.gateway import (
+    PRESETS,
+    Gateway,
+    GatewayAdmission,
+    GatewayOptions,
+    NotReached,
+    Record,
+)
 from openshell_drivers.testing.gateway._state import load, save
 
 _PROG: Final = "openshell-drivers gateway"
@@ -32,7 +40,8 @@ _HELP: Final = """\
 Be a gateway at a compute driver's socket and show what its user would see.
 
 commands:
-  create NAME [--image I] [--env K=V] [--gpu [N]] [-- COMMAND...]
+  create NAME [--image I] [--env K=V] [--gpu [N]] [--label K=V] [--cpu-limit Q]
+              [--memory-limit Q] [--driver-config JSON] [--platform-config JSON] [-- COMMAND...]
   stop NAME, start NAME, delete NAME
   list              the sandboxes
   watch             what happens, until interrupted
@@ -43,7 +52,8 @@ A command waits for its outcome, unless it has --no-wait.
 """
 _COMMANDS: Final = "create, stop, start, delete, list, capabilities, help, quit"
 _VALUED: Final = {"socket", "bind-socket", "preset", "state", "speed", "workspace", "within"}
-_OWN: Final = _VALUED | {"json"}
+_OWN: Final = _VALUED | {"json", "allow-driver-config"}
+_HELPS: Final = frozenset({"-h", "-help", "--help"})
 
 
 class Failed(DriverError):
@@ -61,11 +71,15 @@ class _Settings:
     workspace: str
     within: float
     as_json: bool
+    allow_driver_config: bool
 
 
 def gateway(arguments: list[str]) -> int:
     """Run the verb."""
     own, command = _split(arguments)
+    before = command.index("--") if "--" in command else len(command)
+    if command and _HELPS & set(command[:before]):
+        _parse(command, one_shot=True)
     settings = _settings(own)
     return asyncio.run(_main(settings, command))
 
@@ -96,6 +110,7 @@ def _settings(arguments: Sequence[str]) -> _Settings:
     add("--speed", default="1", metavar="N", help="the gateway's seconds in a real one (1)")
     add("--workspace", default="default", metavar="NAME", help="of the sandboxes (default)")
     add("--within", default="300", metavar="SECONDS", help="how long to wait for an outcome (300)")
+    add("--allow-driver-config", action="store_true", help="its own resource admission policy")
     add("--json", action="store_true", help="one JSON object a line")
     options = parser.parse(arguments)
     if options.preset not in PRESETS:
@@ -109,6 +124,7 @@ def _settings(arguments: Sequence[str]) -> _Settings:
         workspace=options.workspace,
         within=_positive("--within", options.within),
         as_json=options.json,
+        allow_driver_config=options.allow_driver_config,
     )
 
 
@@ -133,15 +149,26 @@ async def _main(settings: _Settings, command: list[str]) -> int:
         speed=settings.speed,
         workspace=settings.workspace,
         records=records,
-        options=GatewayOptions(recover=not command),
+        options=GatewayOptions(
+            recover=not command,
+            admission=GatewayAdmission(allow_driver_config=settings.allow_driver_config),
+        ),
     )
+    if not settings.socket.exists():
+        print(f"{_PROG}: waiting for a driver at {str(settings.socket)!r}", file=sys.stderr)
     async with dialled as gateway:
         session = _Session(gateway=gateway, settings=settings, show=show)
         try:
-            if command:
+            if not command:
+                return await session.prompt()
+            try:
                 await session.do(command, one_shot=True)
-                return 0
-            return await session.prompt()
+            except DriverError as error:
+                if not settings.as_json:
+                    raise
+                show.failed(error.code, error.message)
+                return 1
+            return 0
         finally:
             session.keep()
 
@@ -240,19 +267,23 @@ class _Session:
             case _:
                 await self._look(options.command)
 
-    async def _refresh(self) -> None:
-        """Know what a gateway knows that was there all the time."""
+    async def _refresh(self) -> bool:
+        """Know what a gateway knows that was there all the time; False if the driver cannot say."""
         try:
             await self.gateway.sweep()
         except DriverError as error:
             told = printable(f"the driver's list cannot be used: {error.code}: {error.message}")
             print(f"{_PROG}: {told}", file=sys.stderr)
+            return False
+        return True
 
     async def _look(self, command: str) -> None:
         match command:
             case "list":
-                await self._refresh()
+                seen = await self._refresh()
                 self._list()
+                if not seen:
+                    raise Failed("these are the records of before")
             case "capabilities":
                 self.show.capabilities(self.gateway.capabilities)
             case "watch":
@@ -261,12 +292,14 @@ class _Session:
                 self.show.said(_HELP)
 
     async def _create(self, options: Any, *, wait: bool) -> None:
+        if options.main and self.gateway.preset.line == "F":
+            print(f"{_PROG}: gateways of this line send no command", file=sys.stderr)
         record = await self.gateway.create(
             options.name,
-            image=options.image,
             environment=options.environment,
             command=options.main,
             gpu=options.gpu_request,
+            spec=SandboxSpec(id="", name=options.name, template=options.template),
         )
         await self._ready(record, wait=wait)
 
@@ -323,18 +356,53 @@ def _parse(words: Sequence[str], *, one_shot: bool) -> Any:
     parser.add_argument("--image", default="", metavar="IMAGE")
     parser.add_argument("--env", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--gpu", nargs="?", const="", metavar="N", help="GPUs; one without N")
+    parser.add_argument("--label", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--cpu-limit", default="", metavar="QUANTITY")
+    parser.add_argument("--memory-limit", default="", metavar="QUANTITY")
+    parser.add_argument("--driver-config", default="{}", metavar="JSON")
+    parser.add_argument("--platform-config", default="{}", metavar="JSON")
     at = rest.index("--") if "--" in rest else len(rest)
     options = parser.parse(rest[:at])
     options.main = tuple(rest[at + 1 :])
-    options.environment = dict(map(_pair, options.env))
+    options.environment = dict(_pair("--env", each) for each in options.env)
+    options.template = _template(options)
     options.gpu_request = _gpu(options.gpu)
     return options
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _template(options: Any) -> SandboxTemplate:
+    limits = ComputeResources(cpu_limit=options.cpu_limit, memory_limit=options.memory_limit)
+    return SandboxTemplate(
+        image=options.image,
+        labels=dict(_pair("--label", each) for each in options.label),
+        resources=limits if options.cpu_limit or options.memory_limit else None,
+        platform_config=_object("--platform-config", options.platform_config),
+        driver_config=_object("--driver-config", options.driver_config),
+    )
+
+
+def _object(flag: str, text: str) -> Mapping[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ConfigError(f"{flag}: must be a JSON object")
+    return {key: _frozen(value) for key, value in found.items()}
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(map(_frozen, value))
+    if isinstance(value, dict):
+        return {key: _frozen(each) for key, each in value.items()}
+    return value
+
+
+def _pair(flag: str, text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not key or not equals:
-        raise ConfigError("--env: wants KEY=VALUE")
+        raise ConfigError(f"{flag}: wants KEY=VALUE")
     return key, value
 
 

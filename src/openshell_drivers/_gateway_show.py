@@ -20,6 +20,7 @@ class Show:
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
         self._shown = 0
+        self._last = ""
 
     def line(self, text: str, fields: Mapping[str, Any]) -> None:
         """Print one thing in either form; text from a driver is made harmless."""
@@ -36,6 +37,9 @@ class Show:
         if entry.number < self._shown:
             return
         self._shown = entry.number + 1
+        again, self._last = self._last == entry.why, entry.why
+        if entry.kind == "gateway" and again:  # a driver that is away: once will do
+            return
         event = entry.event
         self.line(
             str(entry),

@@ -44,6 +44,7 @@ from openshell_drivers.errors import (
 )
 
 _log: Final = logging.getLogger("openshell_drivers.compute")
+_LEFT: Final = "a failed create may have left something: %s"
 _SIGHT: Final = 5.0
 _SIGHT_AT_START: Final = 20.0
 _ROLLBACK_SECONDS: Final = 20.0
@@ -120,7 +121,7 @@ class Lifecycle:
         spec = await self.validate(spec)
         await self.board.sighted(_SIGHT)
         await self._refuse_existing(spec.ref)
-        scope = CreateScope(lambda event: self.board.event(spec.id, event))
+        scope = CreateScope(spec.id, lambda event: self.board.event(spec.id, event))
         self.board.hold(spec.id)
         try:
             identity = await returned(str | None, self._driver.create_sandbox, spec, scope)
@@ -131,10 +132,12 @@ class Lifecycle:
                 await self._roll_back(spec.ref, scope, ours=ours)
             self.board.abandon(spec.id, leftover=ours)
             raise
-        entry = self.board.accept(spec.id, spec.name, spec.workspace, pinned=scope.work is not None)
+        entry = self.board.accept(
+            spec.id, spec.name, spec.workspace, pinned=scope._work is not None
+        )
         entry.identity = identity
-        if scope.work is not None:
-            self._provision(entry, scope.work)
+        if scope._work is not None:
+            self._provision(entry, scope._work)
         self._nudge()
         return identity
 
@@ -156,7 +159,7 @@ class Lifecycle:
         """Undo a create. If the driver's delete fails, it is tried again (COMP-CREATE-02)."""
         clean = False
         with anyio.move_on_after(_ROLLBACK_SECONDS):
-            clean = await scope.roll_back(but_last=not ours)
+            clean = await scope._roll_back(but_last=not ours)
             if ours:
                 clean = await self._remove_rest(ref)
         if not clean and ours:
@@ -166,7 +169,7 @@ class Lifecycle:
         try:
             await self._driver.delete_sandbox(ref)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # an author's delete
-            _log.warning("a failed create may have left something: %s", describe(error))
+            _log.warning(_LEFT, describe(error), extra={"sandbox": ref.id})
             return False
         return True
 
@@ -186,7 +189,7 @@ class Lifecycle:
         async def carry() -> None:
             try:
                 with making.scope:
-                    failure = await _failure_of(work)
+                    failure = await _failure_of(entry.id, work)
                     entry.pinned = failure is not None
                     shown = failure or SandboxState.starting()
                     self.board.show(entry, shown, done=failure is None)
@@ -211,8 +214,7 @@ class Lifecycle:
     async def _delete(self, ref: SandboxRef) -> bool:
         async with self._locks.hold(ref.id):
             interrupted = await self._end_provisioning(ref.id)
-            with contextlib.suppress(Unavailable):  # what cannot be seen can be deleted
-                await self._look_for(ref.id, _SIGHT)
+            await self._look_for(ref.id, _SIGHT)  # "nothing there" must not mean "cannot see"
             entry = self.board.entry(ref.id)
             if entry is None:
                 return await returned(bool, self._driver.delete_sandbox, ref)
@@ -222,16 +224,23 @@ class Lifecycle:
             self.board.show(entry, SandboxState.deleting(), done=False)
             try:
                 existed = await returned(bool, self._driver.delete_sandbox, ref)
+                entry.doomed, entry.touched = True, self.board.mark()
+                if not existed:
+                    await self._confirm_absence(entry)
             except BaseException:  # visible, and to be deleted again (COMP-DEL-06)
                 self.board.restore(entry, *before)
                 raise
-            entry.doomed = True
-            if not existed:
-                self.board.delete(entry.id)
-            elif self.board.poller is not None:  # told at once if it is gone already
-                entry.touched = self.board.mark()
+            if existed and self.board.poller is not None:  # told at once if it is gone already
                 self._detached.start(self._poll_once)
             return True
+
+    async def _confirm_absence(self, entry: Entry) -> None:
+        """Hold a driver that found nothing to delete to what it lists (COMP-DEL-03)."""
+        if self.board.poller is not None and entry.observed is not None:
+            await self.board.poller.fresh()
+            if self.board.entry(entry.id) is not None:
+                raise Internal("the driver found nothing to delete, and the sandbox is there")
+        self.board.delete(entry.id)
 
     async def _end_provisioning(self, sandbox_id: str) -> bool:
         """Cancel what a create goes on with, and wait for its end; say whether it did."""
@@ -393,10 +402,10 @@ def _kind(entry: Entry) -> str:
     return "starting" if entry.observed is None else entry.observed.state.kind
 
 
-async def _failure_of(work: Callable[[], Awaitable[None]]) -> SandboxState | None:
+async def _failure_of(sandbox_id: str, work: Callable[[], Awaitable[None]]) -> SandboxState | None:
     """Do the background work of a create; give the state that its failure makes."""
     try:
-        await work()
+        await returned(object, work)
     except ProvisioningFailed as error:
         return error.state
     except DriverError as error:
@@ -404,6 +413,6 @@ async def _failure_of(work: Callable[[], Awaitable[None]]) -> SandboxState | Non
     except (Exception, asyncio.CancelledError) as error:  # an author's work may raise anything
         if isinstance(error, asyncio.CancelledError) and task_cancelled():
             raise
-        _log.error("provisioning failed: %s", describe(error))
+        _log.error("provisioning failed: %s", describe(error), extra={"sandbox": sandbox_id})
         return SandboxState.failed("ProvisioningFailed", "the driver's log says where")
     return None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from openshell_drivers._board import STRIKES, Board
+from openshell_drivers._checks import returned
 from openshell_drivers._faults import describe, task_cancelled
 from openshell_drivers._sandboxes import ObservedSandbox
 from openshell_drivers.errors import DriverError, Unavailable
@@ -139,7 +140,7 @@ class Poller:
 
         try:
             with anyio.fail_after(self._timeout):
-                listed: list[object] = list(await self._list())
+                listed: list[object] = list(await returned(Iterable, self._list))
         except TimeoutError:
             raise Unavailable("it did not list its sandboxes in time") from None
         except DriverError as error:

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from openshell_drivers._faults import WrongValue, describe
+from openshell_drivers._checks import returned
+from openshell_drivers._faults import WrongType, WrongValue, describe
 from openshell_drivers._sandboxes import PlatformEvent
 from openshell_drivers._states import SandboxState
 from openshell_drivers.errors import DriverError, FailedPrecondition
@@ -29,10 +30,11 @@ class ProvisioningFailed(FailedPrecondition):
 class CreateScope:
     """Given to `ComputeDriver.create_sandbox`: one create from its call to its end."""
 
-    def __init__(self, tell: Callable[[PlatformEvent], None]) -> None:
+    def __init__(self, sandbox_id: str, tell: Callable[[PlatformEvent], None]) -> None:
+        self._id = sandbox_id
         self._tell = tell
         self._steps: list[tuple[Step, tuple[Any, ...]]] = []
-        self.work: Callable[[], Awaitable[None]] | None = None
+        self._work: Callable[[], Awaitable[None]] | None = None
 
     def undo(self, step: Step, *args: Any) -> None:
         """Have ``await step(*args)`` called if the create fails or is cancelled, the last first.
@@ -44,6 +46,7 @@ class CreateScope:
         After `AlreadyExists` neither the step registered last is taken nor that delete made: what
         they would remove is somebody else's.
         """
+        _require_callable("undo", step)
         self._steps.append((step, args))
 
     @asynccontextmanager
@@ -55,7 +58,7 @@ class CreateScope:
         try:
             yield
         except Exception as error:  # noqa: BLE001  # an author's step may raise anything
-            _warn("without %s: %s", what, describe(error))
+            self._warn("without %s: %s", what, describe(error))
             why = f": {error.message}" if isinstance(error, DriverError) and error.message else ""
             self.event(
                 PlatformEvent(
@@ -65,6 +68,8 @@ class CreateScope:
 
     def event(self, event: PlatformEvent) -> None:
         """Tell the sandbox's user what happens; told once the create has succeeded."""
+        if not isinstance(event, PlatformEvent):
+            raise WrongType(f"an event is a PlatformEvent, not {type(event).__name__}")
         self._tell(event)
 
     def in_background(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -75,11 +80,12 @@ class CreateScope:
         ``ProvisioningFailed`` (COMP-CREATE-09). A delete cancels it first. It ends with the
         process, so a driver that finds the rest of one at its start has to settle it.
         """
-        if self.work is not None:
+        _require_callable("in_background", work)
+        if self._work is not None:
             raise WrongValue("a create has one piece of background work")
-        self.work = work
+        self._work = work
 
-    async def roll_back(self, *, but_last: bool = False) -> bool:
+    async def _roll_back(self, *, but_last: bool = False) -> bool:
         """Undo, or all but the last step; False if one has failed."""
         from asyncio import CancelledError
 
@@ -89,14 +95,21 @@ class CreateScope:
         while self._steps:
             step, args = self._steps.pop()
             try:
-                await step(*args)
+                await returned(object, step, *args)
             except (Exception, CancelledError) as error:  # noqa: BLE001  # the others must be undone
                 clean = False
-                _warn("an undo step failed: %s", describe(error))
+                self._warn("an undo step failed: %s", describe(error))
         return clean
 
+    def _warn(self, text: str, *args: object) -> None:
+        import logging
 
-def _warn(text: str, *args: object) -> None:
-    import logging
+        log = logging.getLogger("openshell_drivers.compute")
+        log.warning(text, *args, extra={"sandbox": self._id})
 
-    logging.getLogger("openshell_drivers.compute").warning(text, *args)
+
+def _require_callable(where: str, work: object) -> None:
+    if not callable(work):
+        if hasattr(work, "close"):
+            work.close()  # a coroutine, which would complain of not being awaited
+        raise WrongType(f"{where} wants an async function, uncalled, not {type(work).__name__}")

@@ -114,8 +114,8 @@ class SandboxState:
 
     @classmethod
     def exited(cls, message: str = "") -> SandboxState:
-        """Its main process ended though nobody had stopped it. Read as a failure, which a newer
-        gateway mends by a stop and a start. Drivers do not restart it (COMP01-START-03)."""
+        """Its main process ended though nobody had stopped it; read as a failure. Drivers do not
+        restart it: a newer gateway does, when its supervisor tells of the end (COMP01-START-03)."""
         return cls(kind="exited", reason="ContainerExited", message=message)
 
     @classmethod

@@ -16,6 +16,7 @@ from openshell_drivers._abilities import (
     ResourceCapabilities,
     Support,
 )
+from openshell_drivers._faults import WrongType
 from openshell_drivers._sandboxes import (
     AuthenticatedSandbox,
     ComputeResources,
@@ -127,7 +128,7 @@ class ComputeDriver(Driver[ConfigT]):
             cls.start_sandbox is not ComputeDriver.start_sandbox,
         )
         if cls.gateway_manages_lifecycle and not all(both):
-            raise TypeError(
+            raise WrongType(
                 f"{cls.__qualname__}.gateway_manages_lifecycle needs stop_sandbox and start_sandbox"
             )
 

@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Final, Generic, get_args, get_origin
 
 from typing_extensions import TypeVar
 
+from openshell_drivers._faults import WrongType
+
 ConfigT = TypeVar("ConfigT", default=None)
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
@@ -42,13 +44,13 @@ class Driver(ABC, Generic[ConfigT]):
 
     def __init__(self, config: ConfigT = None) -> None:  # type: ignore[assignment]  # PEP 696 default
         if config is None and self.config_model is not None:
-            raise TypeError(f"{type(self).__name__} needs a {self.config_model.__name__}")
+            raise WrongType(f"{type(self).__name__} needs a {self.config_model.__name__}")
         self.config = config
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if cls.name and not _NAME.fullmatch(cls.name):
-            raise TypeError(f"{cls.__qualname__}.name must match {_NAME.pattern}")
+            raise WrongType(f"{cls.__qualname__}.name must match {_NAME.pattern}")
         for model in _config_arguments(cls):
             cls.config_model = model
 

@@ -7,7 +7,7 @@ import asyncio
 import anyio
 import pytest
 
-from openshell_drivers import FailedPrecondition, NotFound, Unavailable
+from openshell_drivers import FailedPrecondition, Internal, NotFound, Unavailable
 from openshell_drivers._lifecycle import Lifecycle
 from openshell_drivers.compute import SandboxRef, SandboxState
 from tests.compute.living import DELETED, ID, REF, START, Reader, living, rest, shown, spec
@@ -246,10 +246,31 @@ async def test_what_another_instance_has_created_is_found_before_it_is_deleted()
         assert reader.of_id()[-2:] == [DELETING, DELETED]
 
 
-async def test_a_delete_goes_on_while_the_backend_cannot_be_listed(driver: Driver) -> None:
+async def test_nothing_is_deleted_while_the_backend_cannot_be_seen(driver: Driver) -> None:
+    """A driver that cannot see may find nothing, and its gateway would drop the record."""
     driver.platform.put(ID, SandboxState.ready())
     async with living(driver) as life:
         driver.platform.out = "no route"
         life.board.blind("no route")
+        for ref in (REF, SandboxRef(id="unknown")):
+            with pytest.raises(Unavailable):
+                await life.delete(ref)
+        assert "delete" not in driver.platform.steps
+
+
+async def test_a_driver_that_finds_nothing_of_what_it_lists_has_deleted_nothing() -> None:
+    driver = Polled()
+    driver.platform.put(ID, SandboxState.ready())
+
+    async def nothing(ref: SandboxRef) -> bool:
+        return False
+
+    driver.delete_sandbox = nothing  # type: ignore[method-assign]
+    async with living(driver) as life:
+        with pytest.raises(Internal, match="the sandbox is there"):
+            await life.delete(REF)
+        assert shown(life.board) == "Ready=True/Running"
+        driver.platform.present.clear()
         assert await life.delete(REF) is True
-        assert await life.delete(SandboxRef(id="unknown")) is False
+        await life.list()
+        assert life.board.entries() == []

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from functools import partial
 from typing import Any, Final
 
-from openshell_drivers._abilities import ComputeCapabilities, ResourceCapabilities
+from openshell_drivers._abilities import (
+    AdmissionPolicy,
+    ComputeCapabilities,
+    ResourceCapabilities,
+    Support,
+)
 from openshell_drivers._board import Change, Entry
 from openshell_drivers._checks import returned
 from openshell_drivers._codec import compute_server as codec
 from openshell_drivers._codec import extension
 from openshell_drivers._codec.compute import FAMILY
-from openshell_drivers._faults import WrongValue
+from openshell_drivers._faults import WrongType, WrongValue
 from openshell_drivers._guards import Rules, require_name
 from openshell_drivers._lifecycle import Lifecycle
 from openshell_drivers._rpc import Service, Stream, Unary
@@ -32,6 +38,7 @@ from openshell_drivers.errors import (
 )
 from openshell_drivers.secrets import Secret
 
+_log: Final = logging.getLogger("openshell_drivers.compute")
 _LARGEST_LIST: Final = 4 * 1024 * 1024
 _MARGIN: Final = 5.0
 
@@ -60,10 +67,18 @@ def capabilities(driver: ComputeDriver[Any]) -> ComputeCapabilities:
 
 def rules(driver: ComputeDriver[Any]) -> Rules:
     """Say what requests are held to. Raises `TypeError` if the class contradicts itself."""
-    allowed = driver.admission_policy().allow_driver_config
-    model = driver.driver_config_model
+    name, model = type(driver).__name__, driver.driver_config_model
+    policy: object = driver.admission_policy()
+    support: object = driver.support
+    if not isinstance(policy, AdmissionPolicy):
+        raise WrongType(f"{name}.admission_policy returned {type(policy).__name__}")
+    if not isinstance(support, Support):
+        raise WrongType(f"{name}.support must be a Support, not {type(support).__name__}")
+    allowed = policy.allow_driver_config
     if allowed and model is None:
-        raise TypeError(f"{type(driver).__name__} allows driver_config and has no model of it")
+        raise WrongType(f"{name} allows driver_config and has no model of it")
+    if _stops(driver) and not _starts(driver):
+        _log.warning("%s stops sandboxes and cannot start them again", name)
     return Rules(
         support=driver.support,
         default_image=driver.default_image,
@@ -72,11 +87,19 @@ def rules(driver: ComputeDriver[Any]) -> Rules:
     )
 
 
+def _stops(driver: ComputeDriver[Any]) -> bool:
+    return type(driver).stop_sandbox is not ComputeDriver.stop_sandbox
+
+
+def _starts(driver: ComputeDriver[Any]) -> bool:
+    return type(driver).start_sandbox is not ComputeDriver.start_sandbox
+
+
 class _Methods:
     def __init__(self, driver: ComputeDriver[Any], *, require_handshake: bool) -> None:
         self._driver = driver
         self._require_handshake = require_handshake
-        self.lifecycle = Lifecycle(driver, rules(driver))
+        self.lifecycle = Lifecycle(driver, rules(driver))  # before `capabilities`: it judges
         # Once: gateways compare its bytes before every create (COMP01-ADM-03).
         self._capabilities = codec.encode_capabilities(capabilities(driver)).SerializeToString(
             deterministic=True

@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from openshell_drivers._logs import printable
 from openshell_drivers.testing.gateway._errors import GatewayRefused
 from openshell_drivers.testing.gateway._preset import Preset
 
 _PREFIX: Final = "v1:"
+_LONGEST: Final = 300
 _WORKSPACE: Final = "${workspace}"
 _RESERVED: Final = frozenset(
     f"openshell.ai/{each}" for each in ("managed-by", "gateway-id", "sandbox-workspace")
@@ -37,6 +39,13 @@ class GatewayAdmission:
             enabled=self.enabled,
             required_labels=dict(labels),
         )
+
+    def canonical(self) -> str:
+        """Write it as a driver would acknowledge it in full."""
+        labels = dict(sorted((self.required_labels or {}).items()))
+        inner = {"enabled": self.enabled, "required_labels": labels}
+        whole = {"allow_driver_config": self.allow_driver_config, "resource_admission": inner}
+        return _PREFIX + json.dumps(whole, separators=(",", ":"), ensure_ascii=False)
 
 
 def judge_policy(policy: GatewayAdmission) -> None:
@@ -76,7 +85,10 @@ def judge_acknowledgement(text: str, policy: GatewayAdmission, preset: Preset) -
     except (ValueError, RecursionError):
         raise GatewayRefused("the driver's policy acknowledgement is invalid") from None
     if acknowledged != policy:
-        raise GatewayRefused("the driver's resource admission policy differs")
+        raise GatewayRefused(
+            "the driver's resource admission policy differs",
+            f"it has {printable(text, _LONGEST)}, this gateway {policy.canonical()}",
+        )
 
 
 def _parse(text: str, preset: Preset) -> GatewayAdmission:

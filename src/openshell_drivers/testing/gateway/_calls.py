@@ -29,6 +29,8 @@ _Unary: TypeAlias = "aio.UnaryUnaryMultiCallable[bytes, bytes]"
 _Stream: TypeAlias = "aio.UnaryStreamMultiCallable[bytes, bytes]"
 _Metadata: TypeAlias = tuple[tuple[str, str], ...] | None
 
+_NOT_THERE: Final = "failed to connect to all addresses"
+
 
 class Calls:
     """Calls the methods of one service over a channel."""
@@ -109,4 +111,7 @@ class Calls:
 def _translate(error: grpc.RpcError) -> DriverError:
     if not isinstance(error, aio.AioRpcError):
         return error_for("UNKNOWN", "the call failed")
-    return error_for(error.code().name, error.details() or error.code().name)
+    told = error.details() or error.code().name
+    if told.startswith(_NOT_THERE):  # what follows says the same again, with the path twice
+        told = "the driver cannot be reached"
+    return error_for(error.code().name, told)

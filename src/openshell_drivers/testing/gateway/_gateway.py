@@ -319,11 +319,19 @@ class Gateway(anyio.AsyncContextManagerMixin):
     async def wait_for(
         self, name: str, *phases: Phase, within: float = 30.0, workspace: str | None = None
     ) -> Record:
-        """Wait for a sandbox to be in one of the phases, in real seconds. Raises `NotReached`."""
+        """Wait for a sandbox to be in one of the phases, in real seconds.
+
+        Raises `NotReached`, at once if a sandbox that was there is gone.
+        """
         with self._limit(f"{name} {' or '.join(phases)}", name, within):
+            there = False
             while (found := self.record(name, workspace=workspace)) is None or (
                 found.phase not in phases
             ):
+                if there and found is None:
+                    wanted = f"{name} {' or '.join(phases)}, and it is gone:"
+                    raise NotReached(wanted, within, self._history(name))
+                there = found is not None
                 await self._table.journal.changed()
             return found
         raise AssertionError("unreachable")
@@ -348,8 +356,10 @@ class Gateway(anyio.AsyncContextManagerMixin):
             with anyio.fail_after(within):
                 yield
         except TimeoutError:
-            history = tuple(each for each in self.journal if each.name in {name, ""})
-            raise NotReached(wanted, within, history) from None
+            raise NotReached(wanted, within, self._history(name)) from None
+
+    def _history(self, name: str) -> tuple[Entry, ...]:
+        return tuple(each for each in self.journal if each.name in {name, ""})
 
     def _space(self, workspace: str | None) -> str:
         if not self.preset.names_per_workspace:

@@ -35,7 +35,7 @@ SETTLE_SECONDS: Final = 30.0
 """How long a backend may take to show what the driver has just done."""
 STRIKES: Final = 3
 """Absences in a row after which a backend that is only polled has lost a sandbox."""
-TOMBSTONE_SECONDS: Final = 600.0
+TOMBSTONE_SECONDS: Final = 120.0
 """How long nothing is told of a sandbox that is gone, whatever the backend still shows. After that
 somebody else has made it again."""
 _MOST_TOMBSTONES: Final = 10_000
@@ -82,6 +82,8 @@ class Entry:
     instance: str = ""
     """The instance before the start that is shown."""
     accepted_at: float = -math.inf
+    again: bool = False
+    """There was one with the same id a moment before."""
     pinned: bool = False
     """The backend may know nothing of it, and it exists all the same: it is being provisioned, or
     that has failed. Only a delete removes it."""
@@ -153,6 +155,8 @@ class _Held:
 
     observed: ObservedSandbox | None = None
     events: list[PlatformEvent] = field(default_factory=list)
+    again: bool = False
+    """There was one with this id a moment ago."""
 
 
 class Lister(Protocol):
@@ -175,6 +179,7 @@ class Board:
         self._watchers: set[_Watcher] = set()
         self._tombstones: dict[str, float] = {}
         self._untold: dict[str, None] = {}
+        self._forgotten: dict[str, None] = {}
         self._sighted: anyio.Event | None = None
         self._touches = 0
         self.synced = False
@@ -262,13 +267,14 @@ class Board:
         if entry.doomed:
             self.delete(entry.id)
             return
-        new = entry.observed is None and self._clock() - entry.accepted_at < SETTLE_SECONDS
+        unseen = entry.observed is None or entry.again  # what is seen may be what was before
+        new = unseen and self._clock() - entry.accepted_at < SETTLE_SECONDS
         if entry.observed is None and not new:
             _log(entry.id, "a sandbox that was created was never seen: is its id kept as it came?")
-        if entry.pinned or new or entry.shown_until == math.inf:
+        if entry.pinned or new:
             return
         entry.missing = True
-        if not strikes:
+        if not strikes or entry.shown_until == math.inf:
             return
         entry.strikes += 1
         if entry.strikes >= strikes:
@@ -286,8 +292,8 @@ class Board:
 
     def hold(self, sandbox_id: str) -> None:
         """Say nothing of a sandbox until its create has succeeded (COMP-CREATE-02)."""
-        self._tombstones.pop(sandbox_id, None)
-        self._held[sandbox_id] = _Held()
+        again = self._tombstones.pop(sandbox_id, None) is not None
+        self._held[sandbox_id] = _Held(again=again or sandbox_id in self._forgotten)
 
     def abandon(self, sandbox_id: str, *, leftover: bool) -> None:
         """A create has failed. With `leftover`, what a backend may yet show of it is not told."""
@@ -301,8 +307,13 @@ class Board:
         """A create has succeeded: it is there from now on, starting until it is seen."""
         held = self._held.pop(sandbox_id, None) or _Held()
         entry = Entry(sandbox_id, name, workspace, fresh=True, pinned=pinned)
-        entry.accepted_at = self._clock()
+        entry.accepted_at, entry.again = self._clock(), held.again
         entry.observed = held.observed
+        self._forgotten.pop(sandbox_id, None)
+        self._untold.pop(sandbox_id, None)  # an end of it would be taken for the end of this one
+        for watcher in self._watchers:
+            if watcher.pending.get(sandbox_id):
+                watcher.pending[sandbox_id] = False
         self._entries[sandbox_id] = entry
         self.show(entry, SandboxState.starting(), done=not pinned)
         if self.poller is None:  # what it has pushed since the create began is of this sandbox
@@ -338,6 +349,8 @@ class Board:
         create it again (COMP01-START-02)."""
         self._entries.pop(sandbox_id, None)
         self._untold.pop(sandbox_id, None)
+        _bound(self._forgotten)
+        self._forgotten[sandbox_id] = None
 
     def entry(self, sandbox_id: str) -> Entry | None:
         return self._entries.get(sandbox_id)

@@ -307,6 +307,8 @@ class _Session:
         await self._ready(await self.gateway.start(name), wait=wait)
 
     async def _ready(self, record: Record, *, wait: bool) -> None:
+        if self.gateway.record(record.name) is None:
+            raise Failed(f"{record.name} is gone")
         if wait:
             within = self.settings.within
             record = await self.gateway.wait_for(record.name, "Ready", "Error", within=within)

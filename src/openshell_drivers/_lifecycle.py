@@ -12,7 +12,7 @@ import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import anyio
 import anyio.abc
@@ -50,6 +50,8 @@ _SIGHT_AT_START: Final = 20.0
 _ROLLBACK_SECONDS: Final = 20.0
 _CLEAN_UP: Final = Backoff(attempts=40, delay=1.0, factor=2.0, maximum=60.0, jitter=0.2)
 
+_LAGS: Final = (0.5, 1.0, 2.0, 0.0)
+_Before: TypeAlias = tuple[SandboxState | None, float, bool]
 _INTERRUPTED: Final = SandboxState.failed("ProvisioningInterrupted", "by a delete that failed")
 
 
@@ -119,7 +121,7 @@ class Lifecycle:
 
     async def _create(self, spec: SandboxSpec) -> str | None:
         spec = await self.validate(spec)
-        await self.board.sighted(_SIGHT)
+        await self._look_for(spec.id, _SIGHT)
         await self._refuse_existing(spec.ref)
         scope = CreateScope(spec.id, lambda event: self.board.event(spec.id, event))
         self.board.hold(spec.id)
@@ -225,7 +227,7 @@ class Lifecycle:
             try:
                 existed = await returned(bool, self._driver.delete_sandbox, ref)
                 entry.doomed, entry.touched = True, self.board.mark()
-                if not existed:
+                if not existed and not before[2]:
                     await self._confirm_absence(entry)
             except BaseException:  # visible, and to be deleted again (COMP-DEL-06)
                 self.board.restore(entry, *before)
@@ -236,11 +238,30 @@ class Lifecycle:
 
     async def _confirm_absence(self, entry: Entry) -> None:
         """Hold a driver that found nothing to delete to what it lists (COMP-DEL-03)."""
-        if self.board.poller is not None and entry.observed is not None:
-            await self.board.poller.fresh()
-            if self.board.entry(entry.id) is not None:
-                raise Internal("the driver found nothing to delete, and the sandbox is there")
+        if entry.observed is not None and await self._is_listed(entry):
+            raise Internal("the driver found nothing to delete, and the sandbox is there")
         self.board.delete(entry.id)
+
+    async def _confirm_loss(self, entry: Entry, before: _Before) -> None:
+        """Hold a driver that does not find a sandbox to what it lists (COMP-WATCH-07)."""
+        try:
+            if await self._is_listed(entry):
+                raise Unavailable("the driver lists the sandbox and does not find it")
+        except BaseException:
+            self.board.restore(entry, *before)
+            raise
+
+    async def _is_listed(self, entry: Entry) -> bool:
+        """Whether a polled backend shows a sandbox, and goes on showing it; a list may lag."""
+        poller = self.board.poller
+        if poller is None:
+            return False
+        for pause in _LAGS:
+            await poller.fresh()
+            if entry.missing or self.board.entry(entry.id) is not entry:
+                return False
+            await anyio.sleep(pause)
+        return True
 
     async def _end_provisioning(self, sandbox_id: str) -> bool:
         """Cancel what a create goes on with, and wait for its end; say whether it did."""
@@ -276,6 +297,7 @@ class Lifecycle:
             try:
                 await self._driver.stop_sandbox(ref)
             except NotFound:
+                await self._confirm_loss(entry, before)
                 self.board.delete(ref.id)
                 raise
             except BaseException:
@@ -295,8 +317,10 @@ class Lifecycle:
         return await self._detached.result(self._start, ref, request)
 
     async def _start(self, ref: SandboxRef, request: StartRequest) -> str | None:
-        async with self._complete(ref.id):
+        async with self._locks.hold(ref.id):
             entry = await self._existing(ref, outage=True)
+            if ref.id in self._provisioning:  # on its way already (COMP-START-01)
+                return entry.identity
             if request.generation_id and entry.generation == request.generation_id:
                 return entry.identity  # a retry of the start that was made (COMP01-START-01)
             _refuse_another(entry, request)
@@ -308,6 +332,7 @@ class Lifecycle:
                 identity = await returned(str | None, self._driver.start_sandbox, ref, request)
                 self._require_identity(identity)
             except NotFound:
+                await self._confirm_loss(entry, before)
                 self.board.forget(ref.id)
                 raise
             except BaseException:
@@ -348,9 +373,12 @@ class Lifecycle:
     async def _look_for(self, sandbox_id: str, seconds: float, *, outage: bool = False) -> None:
         """See to it that the board has the sandbox, if the backend does: another instance of this
         driver may have created it a moment ago."""
+        poller = self.board.poller
+        if poller is not None and self.board.blind_reason and not outage:
+            await poller.fresh()  # the outage may be over
         await self.board.sighted(seconds, outage=outage)
-        if self.board.entry(sandbox_id) is None and self.board.poller is not None:
-            await self.board.poller.fresh()
+        if self.board.entry(sandbox_id) is None and poller is not None:
+            await poller.fresh()
 
     # Get and list.
 

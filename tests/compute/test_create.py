@@ -338,6 +338,7 @@ async def test_a_backend_that_has_the_id_keeps_it(driver: Driver) -> None:
 
 async def test_a_create_is_refused_while_the_backend_cannot_be_seen(driver: Driver) -> None:
     async with living(driver) as life:
+        driver.platform.out = "no route"
         life.board.blind("no route")
         with pytest.raises(Unavailable):
             await life.create(spec())
@@ -453,16 +454,32 @@ async def test_a_delete_cancels_background_work_and_waits_for_its_end(driver: Dr
         await nothing_is_left(life, driver.platform)
 
 
-@pytest.mark.parametrize("operation", ["stop", "start"])
-async def test_a_delete_does_not_wait_behind_an_operation_that_waits_for_provisioning(
-    driver: Driver, operation: str
+async def test_a_start_of_what_is_being_provisioned_is_done_already(driver: Driver) -> None:
+    """COMP-START-01; a gateway that starts anew starts all that is on its way."""
+
+    async def work() -> None:
+        await driver.platform.step("work")
+
+    driver.work = work
+    gate = driver.platform.gate("work")
+    async with living(driver) as life:
+        await life.create(spec())
+        await gate.reached.wait()
+        with anyio.fail_after(2):
+            assert await life.start(REF, START) == f"runtime-{ID}"
+        assert "start" not in driver.platform.steps
+        gate.opened.set()
+
+
+async def test_a_delete_does_not_wait_behind_a_stop_that_waits_for_provisioning(
+    driver: Driver,
 ) -> None:
     async def work() -> None:
         await driver.platform.step("work")
 
     async def operate(life: Lifecycle) -> None:
         with pytest.raises((NotFound, FailedPrecondition)):  # gone, or going
-            await (life.stop(REF) if operation == "stop" else life.start(REF, START))
+            await life.stop(REF)
 
     driver.work = work
     gate = driver.platform.gate("work")
@@ -574,3 +591,14 @@ async def test_what_a_backend_shows_of_a_failed_create_is_not_told(
         assert reader.heard == []
         assert life.board.entries() == []
         assert await life.delete(REF) is True  # it is there, and can be deleted
+
+
+async def test_what_another_instance_has_just_created_is_left_untouched() -> None:
+    """COMP-CREATE-03: it is seen before anything is created, and so before anything is undone."""
+    driver = Polled()
+    async with living(driver) as life:
+        driver.platform.put(ID, SandboxState.ready())  # between two polls
+        with pytest.raises(AlreadyExists):
+            await life.create(spec())
+        assert "delete" not in driver.platform.steps
+        assert ID in driver.platform.present

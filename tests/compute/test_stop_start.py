@@ -427,6 +427,7 @@ async def test_a_start_waits_for_the_end_of_an_outage(driver: Driver) -> None:
 
 async def test_a_stop_does_not_wait_for_the_end_of_an_outage(driver: Driver) -> None:
     async with living(driver) as life:
+        driver.platform.out = "no route"
         life.board.blind("no route")
         with pytest.raises(Unavailable, match="no route"):
             await life.stop(REF)
@@ -450,3 +451,21 @@ async def test_a_condition_keeps_its_time_while_its_status_stays(driver: Driver)
         assert times() == first
         await life.stop(REF)
         assert times()["Ready"] != first["Ready"]
+
+
+@pytest.mark.parametrize("operation", ["stop", "start"])
+async def test_a_sandbox_that_is_listed_and_not_found_is_not_lost(
+    operation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """COMP-WATCH-07, COMP-START-02: a driver that could not see for a moment."""
+    monkeypatch.setattr("openshell_drivers._lifecycle._LAGS", (0.0, 0.0))
+    driver = Polled()
+    driver.platform.put(
+        ID, SandboxState.stopped() if operation == "start" else SandboxState.ready()
+    )
+    driver.platform.fail(operation, lambda: NotFound("for a moment"))
+    async with living(driver) as life, Reader.of(life.board) as reader:
+        with pytest.raises(Unavailable):
+            await (life.stop(REF) if operation == "stop" else life.start(REF, START))
+        assert DELETED not in reader.of_id()
+        await (life.stop(REF) if operation == "stop" else life.start(REF, START))

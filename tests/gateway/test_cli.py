@@ -403,5 +403,60 @@ async def test_a_list_shows_records_though_the_driver_cannot_list(
 
     done = await terminal.run("list")
 
-    assert (done.status, done.out.split()[0]) == (0, "box")
+    assert (done.status, done.out.split()[0]) == (1, "box")
     assert "the driver's list cannot be used: UNAVAILABLE: no backend" in done.err
+
+
+async def test_a_wish_in_all_its_parts_reaches_the_driver(
+    terminal: Terminal, driver: ScriptedCompute
+) -> None:
+    flags = ("--label", "a=b", "--cpu-limit", "500m", "--memory-limit=1Gi")
+    configs = ("--platform-config", '{"annotations": {"x": "y"}}', "--driver-config", '{"n": [1]}')
+    driver.capabilities.resource_admission_policy = 'v1:{"allow_driver_config":true}'
+
+    refused = await terminal.run("create", "box", *flags, *configs)
+    done = await terminal.run("create", "box", "--allow-driver-config", *flags, *configs)
+
+    assert "this gateway v1:" in refused.err
+    assert done.status == 0, done
+    template = driver.asked("CreateSandbox")[0].sandbox.spec.template
+    assert dict(template.labels) == {"a": "b"}
+    assert (template.resources.cpu_limit, template.resources.memory_limit) == ("500m", "1Gi")
+    assert template.platform_config["annotations"]["x"] == "y"
+    assert list(template.driver_config["n"]) == [1]
+
+
+async def test_a_failure_is_an_object_too(terminal: Terminal, driver: ScriptedCompute) -> None:
+    driver.always["ValidateSandboxCreate"] = Status("FAILED_PRECONDITION", "no GPUs")
+
+    done = await terminal.run("create", "box", "--json")
+
+    assert done.status == 1
+    assert json.loads(done.out) == {
+        "kind": "error",
+        "code": "FAILED_PRECONDITION",
+        "message": "no GPUs",
+    }
+
+
+@pytest.mark.parametrize("command", ["create", "stop", "list"])
+async def test_help_of_a_command_needs_no_socket(command: str, short_dir: Path) -> None:
+    done = await Terminal(short_dir / "none").run(command, "--help")
+
+    assert (done.status, done.err) == (0, "")
+    assert f"gateway {command}" in done.out
+
+
+async def test_a_create_whose_sandbox_goes_away_does_not_wait_on(
+    terminal: Terminal, driver: ScriptedCompute
+) -> None:
+    def create(request: wire.CreateSandboxRequest) -> wire.CreateSandboxResponse:
+        driver.show(request.sandbox.id, request.sandbox.name, STARTING)
+        driver.emit_deleted(request.sandbox.id)
+        return wire.CreateSandboxResponse()
+
+    driver.always["CreateSandbox"] = create
+    done = await terminal.run("create", "box")
+
+    assert done.status == 1
+    assert "gone" in done.err

@@ -241,6 +241,7 @@ def service(driver: ComputeDriver[Any], *, require_handshake: bool = False) -> S
             name="GetCapabilities",
             request=wire.GetCapabilitiesRequest,
             answer=methods.get_capabilities,
+            quiet=True,  # read before every create and start (COMP01-NEG-07)
         ),
         Unary(
             name="GetGatewayListenerRequirements",

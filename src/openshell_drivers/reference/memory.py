@@ -21,7 +21,7 @@ from typing import Literal
 
 import anyio
 import anyio.abc
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from openshell_drivers import (
     AdmissionPolicy,
@@ -63,7 +63,7 @@ class MemoryConfig(DriverConfig):
 
     state: Path | None = None
     """A file that keeps records and stored credentials over a restart; made with mode 0600."""
-    ready_seconds: float = 0.1
+    ready_seconds: float = Field(default=0.1, ge=0, le=86_400)
     """How long a sandbox takes to become ready."""
     credentials: dict[str, Secret] = Field(default_factory=dict)
     """Names that can be resolved, and their tokens."""
@@ -74,9 +74,14 @@ class MemoryConfig(DriverConfig):
 class MemoryOptions(DriverConfig):
     """A request's ``driver_config``."""
 
-    ready_seconds: float | None = None
+    ready_seconds: float | None = Field(default=None, ge=0, le=86_400)
     fail: str = ""
     """The reason to fail with instead of becoming ready."""
+
+    @field_validator("fail")
+    @classmethod
+    def _is_a_reason(cls, reason: str) -> str:
+        return SandboxState.failed(reason).reason if reason else ""
 
 
 @dataclass(slots=True)
@@ -190,7 +195,8 @@ class Memory(
         self, record: Record, instance: int, seconds: float | None = None
     ) -> None:
         await anyio.sleep(self.config.ready_seconds if seconds is None else seconds)
-        if record.instance == instance and record.phase == "starting":
+        here = self._records.get(record.id) is record  # it may have been deleted meanwhile
+        if here and record.instance == instance and record.phase == "starting":
             record.phase = "ready"
             await self._keep(record)
 
@@ -212,6 +218,8 @@ class Memory(
 
     async def start_sandbox(self, ref: SandboxRef, request: StartRequest) -> str:
         record = self._record(ref)
+        if request.expected_runtime_identity not in {"", f"{_PREFIX}{ref.id}"}:
+            raise FailedPrecondition("the sandbox is not the one that the gateway knows")
         if record.phase not in {"starting", "ready"}:
             record.phase, record.instance = "starting", record.instance + 1
             await self._keep(record)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import anyio
 
-from demo.story import BOLD, DIM, OFF, Stopped, chapter, say
+from demo.story import BOLD, DIM, OFF, STOPPER, Stopped, chapter, say
 from openshell_drivers.testing.gateway import PRESETS, Entry, Gateway, Record
 from tests.peers.processes import ProcessGroup
 
@@ -70,19 +70,30 @@ def line(entry: Entry) -> str:
     return f"{entry.name:8} {BOLD}{phase}{OFF} {DIM}{entry.reason or entry.why}{OFF}"
 
 
+async def first_line(notes: Path) -> str:
+    """What the sandbox has written first, when it has."""
+    with anyio.fail_after(30):
+        while not notes.exists() or "\n" not in notes.read_text():
+            STOPPER.check()
+            await anyio.sleep(0.02)
+    return notes.read_text().splitlines()[0]
+
+
 async def tour(gateway: Gateway, root: Path) -> None:
     story = Story(gateway)
     await gateway.create("agent", command=COMMAND)
-    await story.until("agent", "Ready")
-    await gateway.stop("agent")
-    await story.until("agent", "Stopped")
-    await gateway.start("agent")
     record = await story.until("agent", "Ready")
     if record is None:
         raise SystemExit("the sandbox is not there")
     notes = root / record.id / "workspace" / "notes"
-    lines = len(notes.read_text().splitlines())
-    say(f"   {DIM}its workspace has been kept over the stop: {lines} lines of notes{OFF}")
+    before = await first_line(notes)
+    await gateway.stop("agent")
+    await story.until("agent", "Stopped")
+    await gateway.start("agent")
+    await story.until("agent", "Ready")
+    if await first_line(notes) != before:
+        raise SystemExit("its workspace has not been kept")
+    say(f"   {DIM}its workspace has been kept over the stop: a note of {before}{OFF}")
 
     chapter(
         "Somebody kills its process",

@@ -93,8 +93,10 @@ class Entry:
     overdue: bool = False
     """It was said that a delete takes long."""
     strikes: int = 0
-    missing: bool = False
+    unlisted: bool = False
     """The last list lacked it."""
+    missing: bool = False
+    """And nothing excuses that."""
     touched: int = 0
     seen_at: int = 0
     since: int = 0
@@ -223,7 +225,8 @@ class Board:
             self._entries[observed.id] = entry
         elif began is not None and entry.touched > began:
             return
-        entry.observed, entry.strikes, entry.missing = observed, 0, False
+        entry.observed, entry.strikes = observed, 0
+        entry.unlisted = entry.missing = False
         entry.seen_at = self._touches if began is None else began
         self._settle(entry)
         self._publish(entry)
@@ -267,6 +270,7 @@ class Board:
         if entry.doomed:
             self.delete(entry.id)
             return
+        entry.unlisted = True
         unseen = entry.observed is None or entry.again  # what is seen may be what was before
         new = unseen and self._clock() - entry.accepted_at < SETTLE_SECONDS
         if entry.observed is None and not new:

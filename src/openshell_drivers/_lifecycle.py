@@ -49,7 +49,6 @@ _SIGHT: Final = 5.0
 _SIGHT_AT_START: Final = 20.0
 _ROLLBACK_SECONDS: Final = 20.0
 _CLEAN_UP: Final = Backoff(attempts=40, delay=1.0, factor=2.0, maximum=60.0, jitter=0.2)
-
 _LAGS: Final = (0.5, 1.0, 2.0, 0.0)
 _Before: TypeAlias = tuple[SandboxState | None, float, bool]
 _INTERRUPTED: Final = SandboxState.failed("ProvisioningInterrupted", "by a delete that failed")
@@ -258,7 +257,7 @@ class Lifecycle:
             return False
         for pause in _LAGS:
             await poller.fresh()
-            if entry.missing or self.board.entry(entry.id) is not entry:
+            if entry.unlisted or self.board.entry(entry.id) is not entry:
                 return False
             await anyio.sleep(pause)
         return True

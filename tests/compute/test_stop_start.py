@@ -469,3 +469,16 @@ async def test_a_sandbox_that_is_listed_and_not_found_is_not_lost(
             await (life.stop(REF) if operation == "stop" else life.start(REF, START))
         assert DELETED not in reader.of_id()
         await (life.stop(REF) if operation == "stop" else life.start(REF, START))
+
+
+async def test_a_sandbox_that_is_lost_twice_is_not_found_twice() -> None:
+    """COMP01-START-02: what was created again may be lost at once, before any list has shown it."""
+    driver = Polled()
+    async with living(driver) as life:
+        for _ in range(2):
+            await life.create(spec())
+            driver.platform.present.clear()
+            driver.platform.fail("start", lambda: NotFound("gone"))
+            with anyio.fail_after(2), pytest.raises(NotFound):
+                await life.start(REF, START)
+        await life.create(spec())

@@ -54,6 +54,12 @@ def listening(port: int) -> bool:
         return probe.connect_ex((LOOPBACK, port)) == 0
 
 
+def about(reply: Reply, life: int) -> bool:
+    """Whether the token lives `life` seconds, of which some were used while it was made."""
+    remaining: int = reply.json()["expires_in"]
+    return life - 2 <= remaining <= life
+
+
 # Processes
 
 
@@ -349,7 +355,7 @@ class TestKeycloak:
         assert found["token_endpoint"] == keycloak.token_endpoint(realm)
         given = keycloak.client_credentials(realm)
         assert given.status == 200
-        assert given.json()["expires_in"] == realms.REALM_LIFE
+        assert about(given, realms.REALM_LIFE)
         assert "refresh_token" not in given.json()
         other = TEAM2 if realm == TEAM1 else TEAM1
         foreign = keycloak.secret(other, realms.PLAIN)
@@ -361,7 +367,7 @@ class TestKeycloak:
 
     def test_short_life(self, keycloak: Keycloak) -> None:
         reply = keycloak.client_credentials(TEAM1, realms.SHORT_LIVED)
-        assert reply.json()["expires_in"] == realms.SHORT_LIFE
+        assert about(reply, realms.SHORT_LIFE)
 
     @pytest.mark.parametrize(
         ("client", "scope", "status"),
@@ -434,7 +440,7 @@ class TestKeycloakChanges:
         assert keycloak.client_credentials(TEAM2, realms.SCOPED, renewed).status == 200
         admin.set_token_lifespan(TEAM2, realms.SHORT_LIVED, 9)
         reply = keycloak.client_credentials(TEAM2, realms.SHORT_LIVED)
-        assert reply.json()["expires_in"] == 9
+        assert about(reply, 9)
 
     def test_key_rotation_shows_in_the_tokens(self, keycloak: Keycloak) -> None:
         admin = keycloak.admin()

@@ -92,6 +92,11 @@ class Settings:
     """The driver's validated configuration; None if it has none."""
 
 
+def inherited(names: Sequence[str]) -> dict[str, str]:
+    """Give those of the named variables that this process has, for one that it starts."""
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
 def load(driver: type[Driver[Any]], sources: Sources) -> Settings:
     """Read, merge and validate. Raises `ConfigError`."""
     path = _config_path(sources)

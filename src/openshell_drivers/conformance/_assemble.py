@@ -1,0 +1,142 @@
+"""The report of a run, put together from its results."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Literal
+
+from openshell_drivers.conformance._clauses import clauses
+from openshell_drivers.conformance._detect import Found
+from openshell_drivers.conformance._request import Request
+from openshell_drivers.conformance._units import Unit
+from openshell_drivers.conformance.benches._base import World
+from openshell_drivers.conformance.report.model import (
+    ClauseText,
+    Environment,
+    Leak,
+    Report,
+    Result,
+    Run,
+    Target,
+    Verdict,
+)
+from openshell_drivers.conformance.report.verdicts import exit_status, overall, service_verdicts
+
+_EXECUTED = frozenset({"pass", "fail", "warn", "info", "waived", "unexpected-pass"})
+
+
+def assemble(
+    request: Request,
+    *,
+    world: World,
+    found: Found,
+    units: Sequence[Unit],
+    results: Sequence[Result],
+    leaks: Sequence[Leak],
+    started: str,
+    seconds: float,
+    complete: bool,
+    stopped: str,
+    full: bool,
+) -> Report:
+    """Put it together, in the order of the plan."""
+    order = {unit.key: number for number, unit in enumerate(units)}
+    ordered = sorted(results, key=lambda r: order.get(f"{r.check}[{r.preset}]", len(order)))
+    verdicts = service_verdicts(ordered)
+    executed = sum(result.outcome in _EXECUTED for result in ordered)
+    whole = complete and len(ordered) == len(units)
+    verdict = overall(verdicts, complete=whole, executed=executed)
+    run = Run(
+        id=world.run,
+        started=started,
+        seconds=round(seconds, 2),
+        seed=world.seed,
+        complete=whole,
+        planned=len(units),
+        executed=executed,
+        selection="full" if full else "selective",
+        presets=list(request.presets),
+        profiles=list(request.profiles),  # type: ignore[arg-type]  # judged before the run
+        command=request.command,
+        suite=metadata.version("openshell-drivers"),
+        faults=_faults(request, world),
+    )
+    warnings = [f"the run was cut short: {stopped}"] if stopped else []
+    return Report(
+        verdict=verdict,
+        exit_status=_status(request, verdict, ordered, leaks),
+        run=run,
+        target=_target(request, world, found),
+        environment=_environment(request),
+        verdicts=verdicts,
+        clauses=_clauses(ordered),
+        results=list(ordered),
+        leaks=list(leaks),
+        warnings=warnings,
+    )
+
+
+def _status(
+    request: Request, verdict: Verdict, results: Sequence[Result], leaks: Sequence[Leak]
+) -> int:
+    status = exit_status(verdict=verdict, results=results, leaks=leaks)
+    if request.strict and status not in {1, 3} and any(r.outcome == "warn" for r in results):
+        return 1
+    return status
+
+
+def _faults(request: Request, world: World) -> Literal["", "sdk-injected", "profile"]:
+    if world.profile.backend.outage_begin:
+        return "profile"
+    return "sdk-injected" if request.target.kind == "driver" else ""
+
+
+def _target(request: Request, world: World, found: Found) -> Target:
+    told = world.profile.target
+    return Target(
+        given=request.target.given,
+        read_as=request.target.read_as,
+        mode="attached" if request.target.kind == "socket" else "spawned",
+        name=told.name or found.name or request.target.name,
+        version=found.version,
+        services=list(found.services),
+        organization=told.organization,
+        url=told.url,
+    )
+
+
+def _environment(request: Request) -> Environment:
+    return Environment(
+        system=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        grpc=metadata.version("grpcio"),
+        cpus=os.cpu_count() or 0,
+        plugins=list(request.plugins),
+    )
+
+
+def _clauses(results: Sequence[Result]) -> list[ClauseText]:
+    checks: dict[str, list[str]] = {}
+    for result in results:
+        names = checks.setdefault(result.clause, [])
+        if result.check not in names:
+            names.append(result.check)
+    return [
+        ClauseText(
+            id=clause.id,
+            text=clause.text,
+            source=clause.source,
+            where=clause.where,
+            checks=checks[clause.id],
+            observed=clause.observed,
+            unobserved=clause.unobserved,
+        )
+        for clause in clauses().values()
+        if clause.id in checks
+    ]
+
+
+

@@ -1,0 +1,220 @@
+"""`Caller`: one service of a driver, called as a gateway of one line calls it; every call is kept.
+
+Unlike the gateway model it keeps whatever came: the code, the bytes, the time it took.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Generic, TypeAlias, TypeVar
+from urllib.parse import quote
+
+import grpc
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError, Message
+from grpc import aio
+
+from openshell_drivers.conformance.report.model import Exchange
+from openshell_drivers.testing.gateway import Preset
+from openshell_drivers.testing.gateway._tongue import Tongue
+
+AnswerT = TypeVar("AnswerT", bound=Message)
+_Unary: TypeAlias = "aio.UnaryUnaryMultiCallable[bytes, bytes]"
+_Stream: TypeAlias = "aio.UnaryStreamMultiCallable[bytes, bytes]"
+_Open: TypeAlias = "aio.UnaryStreamCall[bytes, bytes]"
+
+#: Seconds after which an answer is no longer waited for. No gateway has such a limit for compute.
+PATIENCE: Final = 30.0
+#: Codes of our own: no answer in time, and one that is no message of the kind.
+SILENT: Final = "NO_ANSWER"
+UNREADABLE: Final = "UNREADABLE"
+_LONGEST: Final = 600
+_KEPT: Final = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply(Generic[AnswerT]):
+    """How one call ended."""
+
+    rpc: str
+    code: str
+    """The status code by name, `SILENT` or `UNREADABLE`."""
+    text: str
+    """The status message."""
+    answer: AnswerT
+    """Empty unless the code is OK. All of the superset: `heard` is what the line reads."""
+    raw: bytes
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the driver answered OK."""
+        return self.code == "OK"
+
+    def __str__(self) -> str:
+        said = f" {self.text[:200]!r}" if self.text else ""
+        return f"{self.rpc}: {self.code}{said}"
+
+
+@dataclass(slots=True)
+class Transcript:
+    """The newest calls of one check."""
+
+    clean: Callable[[str], str]
+    began: float = field(default_factory=time.monotonic)
+    calls: deque[Exchange] = field(default_factory=lambda: deque(maxlen=_KEPT))
+
+    def add(
+        self, rpc: str, request: Message | bytes, code: str, said: Message | str, seconds: float
+    ) -> None:
+        """Keep a call, without its secrets."""
+        self.calls.append(
+            Exchange(
+                rpc=rpc,
+                request=self._shown(request),
+                code=code,
+                message=self._shown(said) if isinstance(said, Message) else self._short(said),
+                milliseconds=round(seconds * 1000, 1),
+                at=round(time.monotonic() - self.began - seconds, 3),
+            )
+        )
+
+    def note(self, rpc: str, what: str) -> None:
+        """Keep something that is no call: a kill, a restart, an outage."""
+        self.add(rpc, b"", "", what, 0)
+
+    def _shown(self, message: Message | bytes) -> str:
+        if isinstance(message, bytes):
+            return f"{len(message)} bytes" if message else ""
+        try:
+            text = json_format.MessageToJson(
+                message, indent=None, preserving_proto_field_name=True, ensure_ascii=False
+            )
+        except Exception:  # noqa: BLE001  # an odd message must not end the check
+            text = f"{len(message.SerializeToString())} bytes"
+        return self._short(text)
+
+    def _short(self, text: str) -> str:
+        text = self.clean(text)
+        return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+
+
+def channel_to(socket: Path, authority: str) -> aio.Channel:
+    """Make a channel like a gateway's: one connection of its own, no retries, 4 MiB answers."""
+    return aio.insecure_channel(
+        f"unix:{quote(str(socket.absolute()))}",
+        options=[
+            ("grpc.default_authority", authority),
+            ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.enable_retries", 0),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.min_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 100),
+            ("grpc.use_local_subchannel_pool", 1),
+        ],
+    )
+
+
+class Caller:
+    """Calls the methods of one service over one channel."""
+
+    def __init__(
+        self, channel: aio.Channel, service: str, preset: Preset, transcript: Transcript
+    ) -> None:
+        self._channel = channel
+        self._service = service
+        self._tongue = Tongue(preset.revision)
+        self._preset = preset
+        self._transcript = transcript
+
+    def cut(self, message: Message) -> None:
+        """Cut a message down to what the line has, in place."""
+        self._tongue.say(message)
+
+    async def ask(
+        self,
+        method: str,
+        request: Message,
+        answer: type[AnswerT],
+        *,
+        deadline: float | None = None,
+        patience: float = PATIENCE,
+        whole: bool = False,
+    ) -> Reply[AnswerT]:
+        """Call a method with what the line has of the request (`whole`: with all of it).
+
+        `deadline`, in seconds, travels to the driver; `patience` does not. Cancelling this cancels
+        the call.
+        """
+        said = type(request)()
+        said.CopyFrom(request)
+        sent = said if whole else self._tongue.say(said)
+        return await self._send(method, sent, sent.SerializeToString(), answer, deadline, patience)
+
+    async def ask_raw(
+        self, method: str, data: bytes, answer: type[AnswerT], *, patience: float = PATIENCE
+    ) -> Reply[AnswerT]:
+        """Call a method with bytes as they are."""
+        return await self._send(method, data, data, answer, None, patience)
+
+    async def _send(
+        self,
+        method: str,
+        shown: Message | bytes,
+        data: bytes,
+        answer: type[AnswerT],
+        deadline: float | None,
+        patience: float,
+    ) -> Reply[AnswerT]:
+        multi: _Unary = self._channel.unary_unary(f"/{self._service}/{method}")
+        began = time.monotonic()
+        call = multi(data, timeout=deadline, metadata=self._metadata())
+        raw, code, text, read = b"", "OK", "", answer()
+        try:
+            raw = await asyncio.wait_for(call, patience)
+            read = answer.FromString(raw)
+        except TimeoutError:
+            code, text = SILENT, f"no answer in {patience:g} s"
+        except DecodeError:
+            code, text = UNREADABLE, f"{len(raw)} bytes that are no {answer.DESCRIPTOR.name}"
+        except grpc.RpcError as error:
+            code, text = _status(error)
+        except asyncio.CancelledError:
+            call.cancel()
+            self._transcript.add(
+                method, shown, "CANCELLED", "the suite went away", time.monotonic() - began
+            )
+            raise
+        seconds = time.monotonic() - began
+        self._transcript.add(method, shown, code, read if code == "OK" else text, seconds)
+        return Reply(rpc=method, code=code, text=text, answer=read, raw=raw, seconds=seconds)
+
+    @asynccontextmanager
+    async def stream(self, method: str, request: Message) -> AsyncIterator[_Open]:
+        """Open a stream of raw answers; cancelled on leaving."""
+        multi: _Stream = self._channel.unary_stream(f"/{self._service}/{method}")
+        call = multi(self._tongue.say(request).SerializeToString(), metadata=self._metadata())
+        self._transcript.note(method, "opened")
+        try:
+            yield call
+        finally:
+            call.cancel()
+
+    def _metadata(self) -> tuple[tuple[str, str], ...] | None:
+        if not self._preset.traces:
+            return None
+        return (("traceparent", f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"),)
+
+
+def _status(error: grpc.RpcError) -> tuple[str, str]:
+    if isinstance(error, aio.AioRpcError):
+        return error.code().name, error.details() or ""
+    return "UNKNOWN", "the call failed"

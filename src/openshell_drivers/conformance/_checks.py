@@ -1,0 +1,152 @@
+"""`check`: how a function becomes a check of the suite, and the register of all checks."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final, Literal, TypeAlias
+
+Profile = Literal["core", "lifecycle", "resilience", "security", "performance"]
+ServiceName = Literal["compute", "credentials", "credential-store"]
+Function: TypeAlias = Callable[[Any], Awaitable[None]]
+
+PROFILES: Final = ("core", "lifecycle", "resilience", "security", "performance")
+SERVICES: Final = ("compute", "credentials", "credential-store")
+
+#: What a check may need beyond a socket, and what to supply where it is missing.
+NEEDS: Final[Mapping[str, str]] = {
+    "spawned": "a driver that the suite starts itself: give a name or cmd:, not unix:",
+    "outage": "the backend verbs outage_begin and outage_end",
+    "slow": "the backend verbs slow and fast",
+    "remove": "the backend verb remove, which removes a sandbox behind the driver's back",
+    "resources": "the backend verb list_resources, which names what exists at the platform",
+    "workload": "the backend verb workload, which tells what a sandbox's software was given",
+    "credential": "the backend verb credential, which gives a sandbox's own credential",
+    "exit_main": "the backend verb exit_main, which ends a sandbox's main process",
+    "unpullable": "compute.unpullable, a template whose provisioning fails after its create",
+    "refused": "compute.refused, a template that validate or create refuses",
+    "lengthy": "compute.lengthy, a template that is long in provisioning (2 s and more)",
+    "known": "credentials.known, names that the driver can resolve",
+    "expiring": "credentials.expiring, a name whose tokens live for seconds only",
+}
+
+_MODULES: Final = (
+    "sidecar",
+    "process",
+    "capabilities",
+    "negotiation",
+    "admission",
+    "validation",
+    "inputs",
+    "identity",
+    "creation",
+    "observation",
+    "watch",
+    "status",
+    "stopping",
+    "deletion",
+    "workspaces",
+    "launch",
+    "outage",
+    "survival",
+    "phases",
+    "credentials",
+    "store",
+    "store_handles",
+    "store_faults",
+    "secrecy",
+    "growth",
+    "performance",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that is looked at, of one clause, for one service."""
+
+    id: str
+    title: str
+    service: ServiceName
+    profile: Profile
+    run: Function
+    needs: tuple[str, ...]
+    own: bool
+    """Whether it wants a driver process of its own, to kill or to starve."""
+    once: bool
+    """Whether the gateway's line makes no difference: run under one preset, valid for all."""
+    presets: tuple[str, ...]
+    """The only presets under which it means something; empty: those of its clause."""
+    last: bool
+    """Whether it looks at what all others have left, and so comes after them."""
+    limit: float
+    """Seconds after which it is given up."""
+    revision: int
+
+    @property
+    def clause(self) -> str:
+        """The clause it holds."""
+        head, dot, tail = self.id.rpartition(".")
+        return head if dot and len(tail) == 1 and tail.islower() else self.id
+
+
+_register: dict[str, Check] = {}
+
+
+def check(
+    id: str,  # noqa: A002  # the field's word
+    title: str,
+    *,
+    service: ServiceName = "compute",
+    profile: Profile = "core",
+    needs: tuple[str, ...] = (),
+    own: bool = False,
+    once: bool = False,
+    presets: tuple[str, ...] = (),
+    last: bool = False,
+    limit: float = 60.0,
+    revision: int = 1,
+) -> Callable[[Function], Function]:
+    """Make a coroutine function a check. It gets the bench of its service.
+
+    `title` is the rule, as a sentence that is true of a conforming driver: "an unknown id is
+    NOT_FOUND". `own` includes the need for a spawned driver. What needs an outage or a slow platform
+    gets a driver of its own too, where the suite can spawn one.
+    """
+    unknown = set(needs) - set(NEEDS)
+    if unknown:
+        raise ValueError(f"{id}: unknown needs {sorted(unknown)}")
+
+    def register(function: Function) -> Function:
+        if id in _register:
+            raise ValueError(f"two checks are called {id}")
+        _register[id] = Check(
+            id=id,
+            title=title,
+            service=service,
+            profile=profile,
+            run=function,
+            needs=("spawned", *needs) if own and "spawned" not in needs else needs,
+            own=own,
+            once=once,
+            presets=presets,
+            last=last,
+            limit=limit,
+            revision=revision,
+        )
+        return function
+
+    return register
+
+
+@cache
+def checks() -> Mapping[str, Check]:
+    """All checks, by id, in their modules' order."""
+    for name in _MODULES:
+        package = "openshell_drivers.conformance.checks"
+        if importlib.util.find_spec(f"{package}.{name}") is None:
+            continue  # being written
+        importlib.import_module(f"{package}.{name}")
+    return dict(_register)

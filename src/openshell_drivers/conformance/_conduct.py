@@ -1,0 +1,209 @@
+"""`Conductor`: runs units against instances of the target: many at once, the rough ones apart."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from openshell_drivers.conformance._checks import NEEDS, Check
+from openshell_drivers.conformance._instances import Instance, TargetNotReady
+from openshell_drivers.conformance._judge import Ending, ending, result
+from openshell_drivers.conformance._outcomes import (
+    Blocked,
+    Broken,
+    NotObservable,
+    NotTestable,
+)
+from openshell_drivers.conformance._targets import Target
+from openshell_drivers.conformance._units import Unit
+from openshell_drivers.conformance.benches._base import Bench, World
+from openshell_drivers.conformance.benches.compute import ComputeBench
+from openshell_drivers.conformance.benches.credentials import CredentialsBench
+from openshell_drivers.conformance.benches.store import StoreBench
+from openshell_drivers.conformance.report.model import Leak, Result
+from openshell_drivers.testing.gateway import PRESETS
+
+BENCHES: Final[dict[str, type[Bench]]] = {
+    "compute": ComputeBench,
+    "credentials": CredentialsBench,
+    "credential-store": StoreBench,
+}
+#: How many checks are under way at once, and how many driver processes.
+_AT_ONCE: Final = 8
+_PROCESSES: Final = 4
+_CLEANING: Final = 60.0
+_FROM_PROFILE: Final = {
+    "unpullable": "compute",
+    "refused": "compute",
+    "lengthy": "compute",
+    "known": "credentials",
+    "expiring": "credentials",
+}
+
+
+class Conductor:
+    """One run's instances, and what was left behind."""
+
+    def __init__(
+        self, target: Target, world: World, folder: Path, *, repeat: Callable[[Unit], str]
+    ) -> None:
+        self._target = target
+        self._world = world
+        self._folder = folder
+        self._repeat = repeat
+        self._shared: dict[str, Instance] = {}
+        self.instances: list[Instance] = []
+        self.leaks: list[Leak] = []
+        self._alone = asyncio.Lock()
+        self._processes = asyncio.Semaphore(_PROCESSES)
+        self._many = asyncio.Semaphore(_AT_ONCE)
+
+    async def instance(self) -> Instance:
+        """Start one more. Raises `TargetNotReady`."""
+        made = self._new()
+        await made.start()
+        return made
+
+    def _new(self) -> Instance:
+        folder = self._folder / f"i{len(self.instances)}"
+        folder.mkdir(mode=0o700)
+        made = Instance(self._target, self._world.profile, folder, self._world.ledger)
+        self.instances.append(made)
+        return made
+
+    async def shared(self, preset: str) -> Instance:
+        """The instance of all checks that leave it as they found it."""
+        key = preset if self._world.profile.target.isolated and not self._target.attached else ""
+        if key not in self._shared:
+            # The first one that was started to look at serves for the first preset.
+            first = not self._shared and bool(self.instances)
+            self._shared[key] = self.instances[0] if first else await self.instance()
+        return self._shared[key]
+
+    # Running
+
+    async def run(self, units: Sequence[Unit], say: Callable[[Result], None]) -> None:
+        """Run all; every unit gets exactly one result."""
+        groups = _groups(units)
+        last = [group for group in groups if group[0].check.last]
+        rough = [group for group in groups if self._rough(group[0].check) and group not in last]
+        gentle = [group for group in groups if group not in rough and group not in last]
+        for preset in dict.fromkeys(group[0].preset for group in gentle):
+            await self.shared(preset)
+        own = [group for group in rough if not self._exclusive(group[0].check)]
+        exclusive = [group for group in rough if self._exclusive(group[0].check)]
+        await self._all([*own, *gentle], say)
+        for group in [*exclusive, *last]:
+            await self._group(group, say)
+
+    async def _all(self, groups: Iterable[list[Unit]], say: Callable[[Result], None]) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for group in groups:
+                tasks.create_task(self._group(group, say))
+
+    async def _group(self, group: list[Unit], say: Callable[[Result], None]) -> None:
+        end = await self._execute(group[-1])
+        for unit in group:
+            say(result(unit, end, repeat=self._repeat(unit)))
+
+    def _rough(self, check: Check) -> bool:
+        """Whether it would disturb others at the same instance."""
+        return check.own or bool({"outage", "slow"} & set(check.needs))
+
+    def _exclusive(self, check: Check) -> bool:
+        """Whether it disturbs the platform of all instances, or the only instance."""
+        if self._target.attached:
+            return True
+        verbs = self._world.profile.backend
+        given = ("outage" in check.needs and verbs.outage_begin) or (
+            "slow" in check.needs and verbs.slow
+        )
+        return bool(given) and not self._world.profile.target.isolated
+
+    async def _execute(self, unit: Unit) -> Ending:
+        own = self._rough(unit.check) and not self._target.attached
+        async with self._processes if own else self._many:
+            try:
+                instance = await self.instance() if own else await self.shared(unit.preset)
+            except TargetNotReady as error:
+                return Ending(problem=Blocked(f"no driver to try it on: {error}"), milliseconds=0)
+            try:
+                return await self._on(instance, unit)
+            finally:
+                if own:
+                    await instance.close()
+
+    async def _on(self, instance: Instance, unit: Unit) -> Ending:
+        kind = BENCHES[unit.check.service]
+        bench = kind(self._world, unit.check, PRESETS[unit.preset], instance)
+        began = time.monotonic()
+        problem: BaseException | None = None
+        try:
+            _supplied(bench)
+            await bench.begin()
+            async with asyncio.timeout(unit.check.limit):
+                await unit.check.run(bench)
+        except TimeoutError:
+            problem = Broken(
+                f"the check comes to its end within {unit.check.limit:g} s",
+                "the driver kept it longer; the transcript shows where",
+            )
+        except Exception as error:  # noqa: BLE001  # whatever a check raises is its outcome
+            problem = error
+        seconds = time.monotonic() - began
+        problem = self._died(instance, bench, problem)
+        end = ending(bench, problem, seconds)
+        await self._clean(bench, instance)
+        return end
+
+    def _died(
+        self, instance: Instance, bench: Bench, problem: BaseException | None
+    ) -> BaseException | None:
+        if instance.running or bench.check.own or isinstance(problem, Broken):
+            return problem
+        return Blocked("the driver's process has ended" + instance.tail_text())
+
+    async def _clean(self, bench: Bench, instance: Instance) -> None:
+        try:
+            async with self._alone:
+                if not instance.running:
+                    await instance.restart()
+            async with asyncio.timeout(_CLEANING):
+                self.leaks.extend(await bench.clean())
+        except Exception as error:  # noqa: BLE001  # an unclean end is a leak, not a verdict
+            kind = type(error).__name__
+            name = f"what {bench.check.id} made could not be removed: {kind}"
+            self.leaks.append(Leak(kind="resource", name=name, attributed=bench.check.id))
+        finally:
+            with contextlib.suppress(Exception):
+                await bench.end()
+
+    async def close(self) -> None:
+        """End every process."""
+        await asyncio.gather(*(each.close() for each in self.instances), return_exceptions=True)
+
+
+def _groups(units: Iterable[Unit]) -> list[list[Unit]]:
+    """Put the presets of a check that needs only one of them together."""
+    groups: dict[str, list[Unit]] = defaultdict(list)
+    for unit in units:
+        groups[unit.check.id if unit.check.once else unit.key].append(unit)
+    return list(groups.values())
+
+
+def _supplied(bench: Bench) -> None:
+    """Raise `NotTestable` or `NotObservable` for the first need that is not met."""
+    for need in bench.check.needs:
+        if need == "spawned":
+            if bench.instance.attached:
+                raise NotObservable(NEEDS[need])
+        elif need in _FROM_PROFILE:
+            if not getattr(getattr(bench.profile, _FROM_PROFILE[need]), need):
+                raise NotTestable(NEEDS[need])
+        elif not bench.backend.can(need):
+            raise NotTestable(NEEDS[need])

@@ -1,0 +1,228 @@
+"""`Instance`: one process of the driver under test, or the socket of one that is not ours."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from openshell_drivers.conformance._ledger import Ledger
+from openshell_drivers.conformance._outcomes import NotObservable
+from openshell_drivers.conformance._profile import Profile
+from openshell_drivers.conformance._targets import Target
+from openshell_drivers.settings import inherited
+
+#: What a driver's process gets of the suite's own environment.
+_PASSED: Final = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "USER", "VIRTUAL_ENV"),
+    *("PYTHONPATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "KUBECONFIG", "DOCKER_HOST"),
+)
+SWITCH_VARIABLE: Final = "OPENSHELL_DRIVERS_TEST_SWITCH"
+_LOG_TAIL: Final = 40
+
+
+class TargetNotReady(Exception):
+    """The driver did not begin to serve. The text says what was seen, with the end of its log."""
+
+
+class Instance:
+    """Where one driver serves. `start` is for those that the suite spawns."""
+
+    def __init__(self, target: Target, profile: Profile, folder: Path, ledger: Ledger) -> None:
+        self.target = target
+        self.folder = folder
+        self._profile = profile
+        self._ledger = ledger
+        self._process: subprocess.Popen[bytes] | None = None
+        self.keep = folder / "keep"
+        self.log_path = folder / "log"
+        self.switch = folder / "switch.json"
+        self.started_in = 0.0
+        """Seconds from the start of the process to the first accepted connection."""
+        if target.socket is not None:
+            self.socket = target.socket
+        else:
+            self.socket = folder / "s" / "d.sock"
+            self.keep.mkdir(parents=True, mode=0o700)
+            self.socket.parent.mkdir(mode=0o700)
+
+    @property
+    def attached(self) -> bool:
+        """Whether the process is not ours."""
+        return self.target.attached
+
+    @property
+    def pid(self) -> int:
+        """Of the running process. Raises `NotObservable`."""
+        if self._process is None:
+            if self._profile.process.pid is not None:
+                return self._profile.process.pid
+            raise NotObservable("the driver was not started by the suite, and process.pid is unset")
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process lives, or is not ours to say."""
+        return self.attached or (self._process is not None and self._process.poll() is None)
+
+    def command(self, extra: tuple[str, ...] = (), socket: Path | None = None) -> list[str]:
+        """The command line of a process, for this socket or another one."""
+        words = [*self.target.argv, *self._profile.target.arguments]
+        verbose = self._profile.target.log_level or self.target.verbose
+        return [self.fill(word, socket) for word in (*words, *verbose, *extra)]
+
+    def fill(self, word: str, socket: Path | None = None) -> str:
+        """Replace the placeholders."""
+        pid = "" if self._process is None else str(self._process.pid)
+        for name, value in (
+            ("{socket}", str(socket or self.socket)),
+            ("{dir}", str(self.keep)),
+            ("{switch}", str(self.switch)),
+            ("{pid}", pid),
+        ):
+            word = word.replace(name, value)
+        return word
+
+    def environment(self) -> dict[str, str]:
+        """The variables of a process."""
+        wanted = {**inherited(_PASSED), **self.target.environment}
+        if self.target.kind == "driver":
+            wanted[SWITCH_VARIABLE] = str(self.switch)
+        for name, value in self._profile.target.environment.items():
+            wanted[name] = self.fill(value)
+        return wanted
+
+    def spawn(
+        self,
+        *,
+        extra: tuple[str, ...] = (),
+        socket: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> subprocess.Popen[bytes]:
+        """Start a process, in a group of its own, and say so in the ledger."""
+        with self.log_path.open("ab") as log:
+            try:
+                process = subprocess.Popen(  # noqa: S603  # the user's own driver
+                    self.command(extra, socket),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env={**self.environment(), **(environment or {})},
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise TargetNotReady(
+                    f"{self.command()[0]} cannot be started: {error.strerror}"
+                ) from None
+        self._ledger.write("process", pid=process.pid, began=began_at(process.pid))
+        return process
+
+    async def start(self) -> None:
+        """Start the process and wait until its socket accepts. Raises `TargetNotReady`."""
+        if self.attached:
+            if not accepts(self.socket):
+                raise TargetNotReady(f"nothing accepts connections at {self.socket}")
+            return
+        began = time.monotonic()
+        self._process = self.spawn()
+        limit = self._profile.target.ready
+        pause = 0.002
+        while not accepts(self.socket):
+            if self._process.poll() is not None:
+                raise TargetNotReady(
+                    f"the driver ended with status {self._process.returncode} before it served"
+                    + self.tail_text()
+                )
+            if time.monotonic() - began > limit:
+                self.kill()
+                raise TargetNotReady(
+                    f"the driver's socket did not accept within {limit:g} s" + self.tail_text()
+                )
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.2, 0.05)
+        self.started_in = time.monotonic() - began
+
+    def kill(self) -> None:
+        """SIGKILL to the process alone, and wait for its end."""
+        process = self._own()
+        process.kill()
+        process.wait()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process."""
+        self._own().send_signal(number)
+
+    async def ended(self, within: float) -> int | None:
+        """Wait for the process to end; its status, or None if it still runs."""
+        process = self._own()
+        deadline = time.monotonic() + within
+        while process.poll() is None and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        return process.poll()
+
+    async def restart(self) -> None:
+        """Start it again after its end, with what it kept."""
+        await self.start()
+
+    async def close(self) -> None:
+        """End the process and everything in its group."""
+        process = self._process
+        if process is None:
+            return
+        if process.poll() is None:
+            process.terminate()
+            if await self.ended(5.0) is None:
+                process.kill()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def log(self) -> bytes:
+        """All that the process has written. Raises `NotObservable`."""
+        if self.attached:
+            raise NotObservable("the driver's log is not at hand: the suite did not start it")
+        return self.log_path.read_bytes() if self.log_path.exists() else b""
+
+    def tail(self) -> list[str]:
+        """The newest lines of the log; empty where there is none."""
+        if self.attached or not self.log_path.exists():
+            return []
+        text = self.log_path.read_bytes()[-20_000:].decode("utf-8", "replace")
+        return text.splitlines()[-_LOG_TAIL:]
+
+    def tail_text(self) -> str:
+        """The newest lines for an error message."""
+        lines = self.tail()[-12:]
+        return "; it said:\n" + "\n".join(lines) if lines else "; it said nothing"
+
+    def _own(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise NotObservable("the driver's process is not ours")
+        return self._process
+
+
+def accepts(path: Path) -> bool:
+    """Whether something takes connections at the path."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+def began_at(pid: int) -> int:
+    """When a process began, in clock ticks since boot: with the pid it names it for good."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace")
+    except OSError:
+        return 0
+    return int(stat.rpartition(")")[2].split()[19])

@@ -1,0 +1,1 @@
+"""What a check is given: the driver's service, its platform, and words to judge with."""

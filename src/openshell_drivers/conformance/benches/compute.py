@@ -1,0 +1,432 @@
+"""`ComputeBench`: a compute driver under test, with sandboxes that are always cleaned away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import anyio
+from google.protobuf import json_format
+
+from openshell_drivers._codec.compute import decode_sandbox
+from openshell_drivers._services.names import COMPUTE
+from openshell_drivers._wire import compute_driver_pb2 as wire
+from openshell_drivers.compute import SandboxStatus
+from openshell_drivers.conformance._caller import PATIENCE, Caller, Reply
+from openshell_drivers.conformance._outcomes import Blocked, NotApplicable, NotTestable
+from openshell_drivers.conformance.benches._base import Bench
+from openshell_drivers.conformance.benches._watchlog import WatchLog
+from openshell_drivers.conformance.report.model import Leak
+from openshell_drivers.testing.gateway import Gateway, Phase, derive_phase
+from openshell_drivers.testing.gateway._handshake import metadata
+
+Created = Reply[wire.CreateSandboxResponse]
+Observed = Reply[wire.GetSandboxResponse]
+#: Until a list may lag behind what Get and the watch say: gateways look once a minute.
+LAG: Final = 6.0
+_DEFAULT_COMMAND: Final = ("/bin/sleep", "3600")
+
+
+class ComputeBench(Bench):
+    """The eleven RPCs, the watch, a gateway, and waits for what a user would wait for."""
+
+    service = COMPUTE
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._made: dict[str, wire.DriverSandbox] = {}
+
+    @property
+    def line(self) -> str:
+        """F, U or N."""
+        return self.preset.line
+
+    # Requests
+
+    def fresh_id(self) -> str:
+        """An id that no sandbox has."""
+        return str(uuid.uuid4())
+
+    def fresh_name(self) -> str:
+        """A name that no sandbox has, of this run by its looks, within the profile's limit."""
+        return f"{self.world.run}-{self.world.number()}"
+
+    def sandbox(
+        self,
+        *,
+        id: str | None = None,  # noqa: A002
+        name: str | None = None,
+        workspace: int | str = 0,
+        template: dict[str, Any] | None = None,
+    ) -> wire.DriverSandbox:
+        """A sandbox as a gateway of the line sends it: the profile's template, completed.
+
+        `workspace` is a number into the profile's list, or a text. `template` is another spec.
+        Change the message before it is sent as the check needs it.
+        """
+        spaces = self.profile.compute.workspaces
+        message = wire.DriverSandbox(
+            id=self.fresh_id() if id is None else id,
+            name=self.fresh_name() if name is None else name,
+            workspace=workspace if isinstance(workspace, str) else spaces[workspace],
+        )
+        wished = self.profile.compute.template if template is None else template
+        try:
+            json_format.ParseDict(wished, message.spec)
+        except json_format.ParseError as error:
+            raise Blocked(f"the profile's template is no DriverSandboxSpec: {error}") from None
+        message.spec.template.SetInParent()
+        if not message.spec.command:
+            message.spec.command.extend(_DEFAULT_COMMAND)
+        if self.line != "F":
+            message.status.SetInParent()
+        if self.line == "N":
+            message.spec.workload_identity.SetInParent()
+        return message
+
+    def variant(self, kind: str) -> wire.DriverSandbox:
+        """A sandbox of the profile's ``unpullable``, ``refused`` or ``lengthy`` template."""
+        template = getattr(self.profile.compute, kind)
+        if template is None:
+            raise NotTestable(f"compute.{kind} is not in the profile")
+        base = {**self.profile.compute.template, **template}
+        return self.sandbox(template=base)
+
+    async def complete(self, sandbox: wire.DriverSandbox) -> wire.DriverSandbox:
+        """Fill in the driver's default image where there is none, as gateways do."""
+        if not sandbox.spec.template.image:
+            sandbox.spec.template.image = (await self.capabilities()).default_image
+        return sandbox
+
+    # Unary calls
+
+    async def capabilities(self) -> wire.GetCapabilitiesResponse:
+        """What the driver says of itself, asked once. `Blocked` if it does not answer."""
+        reply = await self.known("capabilities", self.get_capabilities)
+        self.need(reply.ok, str(reply), "COMP-CAP-01")
+        return reply.answer
+
+    async def get_capabilities(self) -> Reply[wire.GetCapabilitiesResponse]:
+        """Ask as the line does."""
+        request = wire.GetCapabilitiesRequest(gateway=metadata(self.preset, "compute"))
+        return await self.caller.ask("GetCapabilities", request, wire.GetCapabilitiesResponse)
+
+    async def validate(
+        self, sandbox: wire.DriverSandbox | None
+    ) -> Reply[wire.ValidateSandboxCreateResponse]:
+        """Ask whether a create would be refused; None sends no sandbox at all."""
+        if sandbox is not None:
+            await self.complete(sandbox)
+        request = wire.ValidateSandboxCreateRequest(sandbox=sandbox)
+        answer = wire.ValidateSandboxCreateResponse
+        return await self.caller.ask("ValidateSandboxCreate", request, answer)
+
+    async def create(
+        self,
+        sandbox: wire.DriverSandbox | None,
+        *,
+        deadline: float | None = None,
+        caller: Caller | None = None,
+    ) -> Created:
+        """Create, as it comes out. What may exist afterwards is cleaned away after the check."""
+        if sandbox is not None:
+            await self.complete(sandbox)
+            self.remember(sandbox)
+        request = wire.CreateSandboxRequest(sandbox=sandbox)
+        return await (caller or self.caller).ask(
+            "CreateSandbox", request, wire.CreateSandboxResponse, deadline=deadline
+        )
+
+    def remember(self, sandbox: wire.DriverSandbox) -> None:
+        """Put a sandbox into the ledger before it can exist."""
+        if sandbox.id and sandbox.id not in self._made:
+            self.world.ledger.write(
+                "create",
+                id=sandbox.id,
+                name=sandbox.name,
+                workspace=sandbox.workspace,
+                socket=str(self.instance.socket),
+            )
+            self._made[sandbox.id] = sandbox
+
+    async def get(self, sandbox_id: str, name: str | None = None) -> Observed:
+        """Observe one; gateways always send the name too, and so does this."""
+        request = wire.GetSandboxRequest(sandbox_id=sandbox_id, name=self._name(sandbox_id, name))
+        return await self.caller.ask("GetSandbox", request, wire.GetSandboxResponse)
+
+    async def list_all(self) -> Reply[wire.ListSandboxesResponse]:
+        """Observe all."""
+        request = wire.ListSandboxesRequest()
+        return await self.caller.ask("ListSandboxes", request, wire.ListSandboxesResponse)
+
+    async def stop(
+        self, sandbox_id: str, name: str | None = None, *, patience: float | None = None
+    ) -> Reply[wire.StopSandboxResponse]:
+        """Stop compute."""
+        request = wire.StopSandboxRequest(sandbox_id=sandbox_id, name=self._name(sandbox_id, name))
+        limit = patience or self.profile.compute.timeouts.stopped + PATIENCE
+        answer = wire.StopSandboxResponse
+        return await self.caller.ask("StopSandbox", request, answer, patience=limit)
+
+    async def start(
+        self,
+        sandbox_id: str,
+        name: str | None = None,
+        *,
+        generation: str | None = None,
+        identity: str = "",
+        launch: bytes = b"",
+    ) -> Reply[wire.StartSandboxResponse]:
+        """Start compute again, with a generation of its own unless one is given."""
+        request = wire.StartSandboxRequest(
+            sandbox_id=sandbox_id,
+            name=self._name(sandbox_id, name),
+            generation_id=self.fresh_id() if generation is None else generation,
+            expected_runtime_identity=identity,
+            launch_authentication=launch,
+        )
+        answer = wire.StartSandboxResponse
+        limit = self.profile.compute.timeouts.ready + PATIENCE
+        return await self.caller.ask("StartSandbox", request, answer, patience=limit)
+
+    async def delete(
+        self, sandbox_id: str, name: str | None = None, *, caller: Caller | None = None
+    ) -> Reply[wire.DeleteSandboxResponse]:
+        """Delete."""
+        request = wire.DeleteSandboxRequest(
+            sandbox_id=sandbox_id, name=self._name(sandbox_id, name)
+        )
+        answer = wire.DeleteSandboxResponse
+        return await (caller or self.caller).ask("DeleteSandbox", request, answer)
+
+    def _name(self, sandbox_id: str, name: str | None) -> str:
+        if name is not None:
+            return name
+        made = self._made.get(sandbox_id)
+        return made.name if made is not None else self.fresh_name()
+
+    # Whole steps, of which other checks judge the parts
+
+    async def made(self, sandbox: wire.DriverSandbox | None = None) -> wire.DriverSandbox:
+        """Create one that the driver accepts. `Blocked` if it does not."""
+        sandbox = self.sandbox() if sandbox is None else sandbox
+        reply = await self.create(sandbox)
+        self.need(reply.ok, str(reply), "COMP-CREATE-01")
+        return sandbox
+
+    async def made_ready(self, sandbox: wire.DriverSandbox | None = None) -> wire.DriverSandbox:
+        """Create one and wait until its compute runs."""
+        sandbox = await self.made(sandbox)
+        await self.reaches(sandbox.id, "Ready")
+        return sandbox
+
+    async def made_stopped(self) -> wire.DriverSandbox:
+        """Create one, wait until it runs, and stop it. `NotApplicable` without StopSandbox."""
+        await self.can_stop()
+        sandbox = await self.made_ready()
+        reply = await self.stop(sandbox.id)
+        self.need(reply.ok, str(reply), "COMP-STOP-01")
+        await self.reaches(sandbox.id, "Stopped")
+        return sandbox
+
+    async def can_stop(self) -> None:
+        """`NotApplicable` if the driver does not stop and start, and does not say it does."""
+        for rpc in ("StopSandbox", "StartSandbox"):
+            if not await self.implements(rpc):
+                capabilities = await self.capabilities()
+                if not capabilities.gateway_manages_lifecycle:
+                    raise NotApplicable(f"the driver does not implement {rpc}")
+
+    async def implements(self, rpc: str) -> bool:
+        """Whether an RPC answers anything but UNIMPLEMENTED to a request about nothing."""
+        requests: dict[str, tuple[Any, Any]] = {
+            "StopSandbox": (wire.StopSandboxRequest, wire.StopSandboxResponse),
+            "StartSandbox": (wire.StartSandboxRequest, wire.StartSandboxResponse),
+            "EnsureWorkspace": (wire.EnsureWorkspaceRequest, wire.EnsureWorkspaceResponse),
+            "DeleteWorkspace": (wire.DeleteWorkspaceRequest, wire.DeleteWorkspaceResponse),
+            "AuthenticateSandbox": (
+                wire.AuthenticateSandboxRequest,
+                wire.AuthenticateSandboxResponse,
+            ),
+        }
+
+        async def ask() -> bool:
+            request, answer = requests[rpc]
+            message = request()
+            if hasattr(message, "sandbox_id"):
+                message.sandbox_id, message.name = self.fresh_id(), self.fresh_name()
+            reply = await self.caller.ask(rpc, message, answer, whole=True)
+            return reply.code != "UNIMPLEMENTED"
+
+        return await self.known(f"implements {rpc}", ask)
+
+    # Observations
+
+    def phase(self, sandbox: wire.DriverSandbox) -> Phase:
+        """What the line reads in an observation, without regard to sessions."""
+        return derive_phase(self.status(sandbox), self.preset)
+
+    def status(self, sandbox: wire.DriverSandbox) -> SandboxStatus | None:
+        """The status as the line reads it; None where there is none."""
+        heard = wire.DriverSandbox()
+        heard.CopyFrom(sandbox)
+        heard.ClearField("spec")
+        self.caller.cut(heard)
+        if not heard.HasField("status"):
+            return None
+        return decode_sandbox(heard).status
+
+    async def observed(self, sandbox_id: str) -> wire.DriverSandbox | None:
+        """Get it; None if it is gone. `UNAVAILABLE` is waited out for a while."""
+        deadline = time.monotonic() + 10
+        while True:
+            reply = await self.get(sandbox_id)
+            if reply.ok:
+                return reply.answer.sandbox
+            if reply.code == "NOT_FOUND":
+                return None
+            if reply.code != "UNAVAILABLE" or time.monotonic() > deadline:
+                raise Blocked(str(reply), "COMP-GET-01")
+            await anyio.sleep(0.1)
+
+    async def listed(self) -> dict[str, wire.DriverSandbox]:
+        """List; by id. `UNAVAILABLE` is waited out for a while."""
+        deadline = time.monotonic() + 10
+        while True:
+            reply = await self.list_all()
+            if reply.ok:
+                return {each.id: each for each in reply.answer.sandboxes}
+            if reply.code != "UNAVAILABLE" or time.monotonic() > deadline:
+                raise Blocked(str(reply), "COMP-LIST-01")
+            await anyio.sleep(0.1)
+
+    async def reaches(
+        self, sandbox_id: str, *phases: Phase, within: float | None = None
+    ) -> wire.DriverSandbox:
+        """Wait until Get shows one of the phases. `Blocked` if it does not."""
+        times = self.profile.compute.timeouts
+        limit = within or max(times.ready, times.stopped)
+        last = "nothing"
+        deadline = time.monotonic() + limit + 2
+        pause = 0.005
+        while time.monotonic() < deadline:
+            seen = await self.observed(sandbox_id)
+            if seen is None:
+                last = "no such sandbox"
+            else:
+                last = self.described(seen)
+                if self.phase(seen) in phases:
+                    return seen
+            await anyio.sleep(pause)
+            pause = min(pause * 1.4, 0.15)
+        raise Blocked(
+            f"the sandbox did not get {' or '.join(phases)} within {limit:g} s: Get shows {last}",
+            "COMP-STAT-04",
+        )
+
+    def described(self, sandbox: wire.DriverSandbox) -> str:
+        """A sandbox's state in words: the phase that the line reads, and why."""
+        status = sandbox.status
+        conditions = [f"{c.type}={c.status}/{c.reason}" for c in status.conditions]
+        words = [*conditions, *(["deleting"] if status.deleting else [])]
+        return f"{self.phase(sandbox)} ({', '.join(words) or 'no conditions'})"
+
+    async def gone(self, sandbox_id: str, within: float | None = None) -> None:
+        """Wait until Get says NOT_FOUND. `Blocked` if it does not."""
+        limit = within or self.profile.compute.timeouts.gone
+        deadline = time.monotonic() + limit
+        pause = 0.005
+        while await self.observed(sandbox_id) is not None:
+            if time.monotonic() > deadline:
+                raise Blocked(f"the sandbox was not gone within {limit:g} s", "COMP-DEL-01")
+            await anyio.sleep(pause)
+            pause = min(pause * 1.4, 0.15)
+
+    @asynccontextmanager
+    async def watching(
+        self, *, reopen: bool = True, caller: Caller | None = None
+    ) -> AsyncIterator[WatchLog]:
+        """Keep a watch open, as a gateway does; what it says is in the log."""
+        log = WatchLog(caller or self.caller, reopen=reopen)
+        task = asyncio.create_task(log.run())
+        try:
+            await log.open()
+            yield log
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def watch_until(
+        self,
+        log: WatchLog,
+        sandbox_id: str,
+        holds: Callable[[wire.DriverSandbox], bool],
+        within: float,
+        expected: str,
+    ) -> float:
+        """Wait until the newest event of a sandbox is as wished; fail if it does not get so."""
+
+        def newest() -> bool:
+            last = log.last(sandbox_id)
+            return last is not None and holds(last)
+
+        return await log.until(newest, within, expected, lambda: log.described(sandbox_id))
+
+    @asynccontextmanager
+    async def gateway(self, **options: Any) -> AsyncIterator[Gateway]:
+        """The model of the line's gateway at this driver; `clean` deletes what it made.
+
+        Raises `openshell_drivers.testing.gateway.GatewayRefused` if it would not start.
+        """
+        async with Gateway(self.instance.socket, preset=self.preset, **options) as gateway:
+            try:
+                yield gateway
+            finally:
+                for record in gateway.records:
+                    self.remember(
+                        wire.DriverSandbox(
+                            id=record.id, name=record.name, workspace=record.workspace
+                        )
+                    )
+
+    # After the check
+
+    async def clean(self) -> list[Leak]:
+        """Delete all that was created, until it is seen gone."""
+        if not self._made:
+            return []
+        leaks: list[Leak] = []
+        await self.reconnect()
+
+        async def remove(sandbox: wire.DriverSandbox) -> None:
+            if await self._removed(sandbox):
+                self.world.ledger.write("gone", id=sandbox.id)
+            else:
+                name = f"{sandbox.name} ({sandbox.id})"
+                leaks.append(Leak(kind="sandbox", name=name, attributed=self.check.id))
+
+        async with anyio.create_task_group() as tasks:
+            for sandbox in self._made.values():
+                tasks.start_soon(remove, sandbox)
+        return leaks
+
+    async def _removed(self, sandbox: wire.DriverSandbox) -> bool:
+        deadline = time.monotonic() + self.profile.compute.timeouts.gone
+        pause = 0.01
+        while time.monotonic() < deadline:
+            reply = await self.delete(sandbox.id, sandbox.name)
+            if reply.ok and not reply.answer.deleted:
+                return True
+            seen = await self.get(sandbox.id, sandbox.name)
+            if seen.code in {"NOT_FOUND", "INVALID_ARGUMENT"}:
+                return True
+            await anyio.sleep(pause)
+            pause = min(pause * 1.6, 0.5)
+        return False
+

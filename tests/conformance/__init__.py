@@ -1,0 +1,1 @@
+"""The conformance suite: its parts, and the drivers that prove it."""

@@ -18,7 +18,7 @@ from openshell_drivers._flags import SERVER_FLAGS, Parser, add_server_flags, giv
 from openshell_drivers._logs import printable
 from openshell_drivers.driver import Driver
 from openshell_drivers.errors import ConfigError, DriverError, SocketError
-from openshell_drivers.settings import ServerSettings, Settings, Sources, load
+from openshell_drivers.settings import ServerSettings, Settings, Sources, load, test_switch
 
 _LONGEST_LINE: Final = 2048
 
@@ -130,7 +130,7 @@ def _sources(
 def _run(driver: type[Driver[Any]], sources: Sources) -> int:
     settings = load(driver, sources)
     _configure_logs(driver, settings.server)
-    built = _build(driver, settings)
+    built = _build(_switched(driver), settings)
     _services(built)
     if settings.server.socket is None:
         raise ConfigError("--socket is missing")
@@ -153,6 +153,19 @@ def _configure_logs(driver: type[Driver[Any]], server: ServerSettings) -> None:
     from openshell_drivers._logs import configure
 
     configure(server.log_level, server.log_format, [driver.__module__.partition(".")[0]])
+
+
+def _switched(driver: type[Driver[Any]]) -> type[Driver[Any]]:
+    """Put the test switch before the driver's backend, in a process that was given one."""
+    path = test_switch()
+    if path is None:
+        return driver
+    import logging
+
+    from openshell_drivers._switched import switched
+
+    logging.getLogger("openshell_drivers").warning("the test switch is on: for tests only")
+    return switched(driver, path)
 
 
 def _build(driver: type[Driver[Any]], settings: Settings) -> Driver[Any]:
@@ -207,8 +220,12 @@ usage: openshell-drivers COMMAND ...
   health            ask a driver at a socket whether it serves; exit status 0 if it does
   call              call a driver at a socket
   gateway           be a gateway at a compute driver's socket and show what its user would see
+  verify TARGET     judge whether a driver, in any language, will work under the gateways
+  init TARGET       write a conformance profile for a driver, by looking at it
+  diff A B          compare two conformance reports
+  sweep             remove what interrupted conformance runs have left behind
 
-NAME is a driver's name or module:Class. COMMAND --help tells more.
+NAME is a driver's name, a module, module:Class or ./file.py. COMMAND --help tells more.
 """
 
 
@@ -235,11 +252,11 @@ def _find(parser: Parser, arguments: list[str]) -> type[Driver[Any]]:
             parser.print_help()
             sys.exit(0)
         raise ConfigError("which driver? openshell-drivers list shows the installed ones")
-    from openshell_drivers.registry import find
+    from openshell_drivers.registry import find, is_offered
 
     name = arguments.pop(0)
-    if ":" in name and "" not in sys.path:
-        sys.path.insert(0, "")  # module:Class may be in the directory one works in
+    if "" not in sys.path and (":" in name or not is_offered(name)):
+        sys.path.insert(0, "")  # a module may be in the directory one works in
     return find(name)
 
 
@@ -318,6 +335,30 @@ def _verb_gateway(arguments: list[str]) -> int:
     return _gateway_cli.gateway(arguments)
 
 
+def _verb_verify(arguments: list[str]) -> int:
+    from openshell_drivers.conformance.cli import verify
+
+    return verify.verify(arguments)
+
+
+def _verb_init(arguments: list[str]) -> int:
+    from openshell_drivers.conformance.cli import init
+
+    return init.init(arguments)
+
+
+def _verb_diff(arguments: list[str]) -> int:
+    from openshell_drivers.conformance.cli import diff
+
+    return diff.diff(arguments)
+
+
+def _verb_sweep(arguments: list[str]) -> int:
+    from openshell_drivers.conformance.cli import sweep
+
+    return sweep.sweep(arguments)
+
+
 _VERBS: Final[Mapping[str, Callable[[list[str]], int]]] = {
     "list": _verb_list,
     "run": _verb_run,
@@ -326,4 +367,8 @@ _VERBS: Final[Mapping[str, Callable[[list[str]], int]]] = {
     "health": _verb_health,
     "call": _verb_call,
     "gateway": _verb_gateway,
+    "verify": _verb_verify,
+    "init": _verb_init,
+    "diff": _verb_diff,
+    "sweep": _verb_sweep,
 }

@@ -9,17 +9,22 @@ One that offers several, or decides at run time, registers a plugin module under
     @hookimpl
     def openshell_drivers_offer():
         return {"alpha": "my_package.alpha:Alpha", "beta": "my_package.beta:Beta"}
+
+A driver that no package offers is found by its module or file: `find` says how.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import PurePath
-from typing import Any, Final
+from pathlib import Path, PurePath
+from types import ModuleType
+from typing import Any, Final, TypeGuard
 
 import pluggy
 
@@ -67,18 +72,27 @@ def offers() -> list[Offer]:
 
 
 def find(name: str) -> type[Driver[Any]]:
-    """Import one driver's class, by name or by ``module:Class``.
+    """Import one driver's class. `name` is one of these:
 
-    Raises `ConfigError` if nobody offers it, if several do, or if it cannot be imported.
+    - the name that a package offers it by;
+    - ``module:Class``;
+    - a module, or a package: its only `Driver` class. If an installed driver is called the same,
+      it goes first, and ``py:module`` names the module;
+    - a file, with a slash in it or ending in ``.py``: ``driver.py`` or ``./driver.py:Class``. Like
+      a script, it may import its neighbours.
+
+    Raises `ConfigError` if there is none, if there are several, or if it cannot be imported.
     """
+    path, attribute = split_file(name)
+    if path:
+        return _only(_file(path), attribute, path)
+    if name.startswith("py:"):
+        return _by_module(name.removeprefix("py:"))
     if ":" in name:
         return load_class(name)
-    offered = [o for o in _by_entry_point() if o.name == name]
-    problems: list[Offer] = []
-    if not offered:
-        plugins = list(_by_plugin())
-        offered = [o for o in plugins if o.name == name and not o.problem]
-        problems = [o for o in plugins if o.problem]
+    offered, problems = _offered(name)
+    if not offered and _importable(name):
+        return _by_module(name)
     if not offered:
         raise ConfigError(_nobody(name, problems))
     if len(offered) > 1:
@@ -91,6 +105,33 @@ def find(name: str) -> type[Driver[Any]]:
             "name the entry point and the class alike"
         )
     return found
+
+
+def is_offered(name: str) -> bool:
+    """Whether an installed package offers a driver of that name. Imports no driver."""
+    return bool(_offered(name)[0])
+
+
+def _offered(name: str) -> tuple[list[Offer], list[Offer]]:
+    """Those who offer the name, and the plugins that could not be asked."""
+    offered = [o for o in _by_entry_point() if o.name == name]
+    if offered:
+        return offered, []
+    plugins = list(_by_plugin())
+    named = [o for o in plugins if o.name == name and not o.problem]
+    return named, [o for o in plugins if o.problem]
+
+
+def split_file(name: str) -> tuple[str, str]:
+    """Split ``./driver.py:Class``; two empty texts for what names no file."""
+    head, colon, attribute = name.rpartition(":")
+    if colon and _is_path(head) and not _is_path(attribute):
+        return head, attribute
+    return (name, "") if _is_path(name) else ("", "")
+
+
+def _is_path(text: str) -> bool:
+    return "/" in text or text.endswith(".py")
 
 
 def _nobody(name: str, problems: list[Offer]) -> str:
@@ -109,12 +150,84 @@ def load_class(target: str) -> type[Driver[Any]]:
         raise ConfigError(f"driver {target!r} cannot be loaded: {_import_problem(error)}") from None
     if found is None:
         raise ConfigError(f"driver {target!r} cannot be loaded: {module} has no {attribute!r}")
+    return _usable(found, target)
+
+
+def _usable(found: object, target: str) -> type[Driver[Any]]:
     if not (isinstance(found, type) and issubclass(found, Driver)):
         raise ConfigError(f"driver {target!r} is not a Driver class")
     if inspect.isabstract(found):
         missing = ", ".join(sorted(found.__abstractmethods__))
         raise ConfigError(f"driver {target!r} lacks {missing}")
     return found
+
+
+def _importable(name: str) -> bool:
+    """Whether the name is a module's; a folder that merely has its name is none."""
+    if not all(part.isidentifier() for part in name.split(".")):
+        return False
+    try:
+        spec = importlib.util.find_spec(name)
+    except Exception:  # noqa: BLE001  # the package around it is imported, and may do anything
+        return True  # importing it will say what is wrong
+    return spec is not None and spec.loader is not None
+
+
+def _by_module(name: str) -> type[Driver[Any]]:
+    module, colon, attribute = name.partition(":")
+    if colon:
+        return load_class(name)
+    try:
+        found = importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # an import runs the author's code
+        raise ConfigError(f"driver {name!r} cannot be loaded: {_import_problem(error)}") from None
+    return _only(found, attribute, name)
+
+
+def _file(name: str) -> ModuleType:
+    """Import a file as the module that its name says, with its folder on the path."""
+    path = Path(name).absolute()
+    if not path.is_file():
+        raise ConfigError(f"driver {name!r} cannot be loaded: there is no such file")
+    stem = path.stem if path.stem.isidentifier() else "driver"
+    called = f"{stem}_file" if stem in {*sys.modules, *sys.stdlib_module_names} else stem
+    spec = importlib.util.spec_from_file_location(called, path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"driver {name!r} cannot be loaded: it is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[called] = module
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # an import runs the author's code
+        raise ConfigError(f"driver {name!r} cannot be loaded: {_import_problem(error)}") from None
+    return module
+
+
+def _only(module: ModuleType, attribute: str, target: str) -> type[Driver[Any]]:
+    """The class that was named, or the only one that the module has of its own."""
+    if attribute:
+        found = getattr(module, attribute, None)
+        if found is None:
+            raise ConfigError(f"driver {target!r} cannot be loaded: it has no {attribute!r}")
+        return _usable(found, f"{target}:{attribute}")
+    own = [each for each in vars(module).values() if _is_own(each, module.__name__)]
+    classes = {each.__name__: each for each in own if not inspect.isabstract(each)}
+    if len(classes) == 1:
+        return next(iter(classes.values()))
+    if classes:
+        named = ", ".join(f"{target}:{name}" for name in sorted(classes))
+        raise ConfigError(f"driver {target!r} could be any of {named}")
+    if len(own) == 1:
+        return _usable(own[0], f"{target}:{own[0].__name__}")  # says what it lacks
+    raise ConfigError(f"driver {target!r} cannot be loaded: it has no Driver class of its own")
+
+
+def _is_own(thing: Any, module: str) -> TypeGuard[type[Driver[Any]]]:
+    """Whether it is a driver class that the module, or a part of the package, defines."""
+    if not (isinstance(thing, type) and issubclass(thing, Driver)):
+        return False
+    return thing.__module__ == module or thing.__module__.startswith(f"{module}.")
 
 
 def _import_problem(error: BaseException) -> str:

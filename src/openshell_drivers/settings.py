@@ -6,10 +6,13 @@ came from, and never show a value.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import grp
 import json
 import os
+import stat
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -92,9 +95,46 @@ class Settings:
     """The driver's validated configuration; None if it has none."""
 
 
+def test_switch() -> Path | None:
+    """The file of the test switch, for a process that the conformance suite has started."""
+    text = os.environ.get("OPENSHELL_DRIVERS_TEST_SWITCH")
+    return Path(text) if text else None
+
+
 def inherited(names: Sequence[str]) -> dict[str, str]:
     """Give those of the named variables that this process has, for one that it starts."""
     return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def pytest_environment() -> dict[str, str]:
+    """Give this process's environment for a pytest that nobody else's variables steer."""
+    clean = {name: text for name, text in os.environ.items() if not name.startswith("PYTEST_")}
+    return {**clean, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+
+
+def state_folder() -> Path:
+    """Make the folder of what outlives a process: in the XDG state home, or else in TMPDIR.
+
+    It is private to the user. Raises `ConfigError` if no such folder can be had.
+    """
+    for folder in _state_folders():
+        with contextlib.suppress(OSError, RuntimeError):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            state = folder.lstat()  # one in TMPDIR may have been put there by somebody else
+            ours = state.st_uid == os.geteuid() and stat.S_ISDIR(state.st_mode)
+            if ours and os.access(folder, os.W_OK | os.X_OK):
+                return folder
+    raise ConfigError("no folder for state can be written: set XDG_STATE_HOME to one")
+
+
+def _state_folders() -> Iterator[Path]:
+    home = os.environ.get("XDG_STATE_HOME", "")
+    if Path(home).is_absolute():
+        yield Path(home) / "openshell-drivers"
+    home = os.environ.get("HOME", "")
+    if Path(home).is_absolute():
+        yield Path(home) / ".local" / "state" / "openshell-drivers"
+    yield Path(tempfile.gettempdir()) / f"openshell-drivers-{os.geteuid()}"
 
 
 def load(driver: type[Driver[Any]], sources: Sources) -> Settings:

@@ -21,6 +21,7 @@ import anyio
 import anyio.abc
 
 from openshell_drivers._faults import describe, task_cancelled
+from openshell_drivers._testswitch import active
 from openshell_drivers.credentials import Credential
 from openshell_drivers.errors import (
     DeadlineExceeded,
@@ -142,6 +143,10 @@ class TokenCache:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._fetch = fetch
+        switch = active()
+        if switch is not None:
+            switch.behind_cache = True
+        self._switch = switch
         self._policy = policy or TokenPolicy()
         self._clock = clock
         self._now = now
@@ -279,6 +284,8 @@ class TokenCache:
         started, wall = self._clock(), self._now()
         try:
             with anyio.fail_after(self._policy.fetch_timeout):
+                if self._switch is not None:
+                    await self._switch.reach()
                 fetched = await self._fetch(name)
             held = self._hold(fetched, started, wall)
         except DriverError:

@@ -220,7 +220,7 @@ def replaced(old: str, new: str) -> str:
         (replaced("Deleted sandboxes", "Deleted\\nsandboxes"), "sees is not"),
         (replaced("Answer NOT_FOUND.", "Answer NOT_FOUND. "), "mend is not"),
         (replaced('{ F = "MUST", N = "SHOULD" }', "{}"), "levels is no table"),
-        (replaced('{ F = "MUST", N = "SHOULD" }', '"MUST"'), "levels is no table"),
+        (replaced('{ F = "MUST", N = "SHOULD" }', '["F"]'), "levels is no table"),
         (replaced('F = "MUST"', 'X = "MUST"'), "levels is no table"),
         (replaced('"SHOULD"', '"should"'), "levels has one"),
         (replaced('"SHOULD"', "[1]"), "levels has one"),

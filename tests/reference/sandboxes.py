@@ -12,6 +12,7 @@ import anyio
 
 from openshell_drivers import NotFound, SandboxRef, SandboxSpec, Unavailable
 from openshell_drivers.client import ComputeClient, connect
+from openshell_drivers.reference import _keeper
 from openshell_drivers.reference.process import Process, ProcessConfig
 from openshell_drivers.server import running
 
@@ -126,3 +127,15 @@ async def instance(client: ComputeClient, sandbox_id: str) -> str:
     sandbox = await client.get_sandbox(SandboxRef(id=sandbox_id))
     assert sandbox.status is not None
     return sandbox.status.instance_id
+
+
+def keepers() -> set[int]:
+    """Living keepers of whatever root."""
+    return {pid for pid in _pids() if _lives(pid) and _keeps(pid)}
+
+
+def _keeps(pid: int) -> bool:
+    try:
+        return _keeper.__file__.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Literal
 
@@ -12,6 +13,7 @@ from openshell_drivers.conformance._clauses import clauses
 from openshell_drivers.conformance._detect import Found
 from openshell_drivers.conformance._request import Request
 from openshell_drivers.conformance._units import Unit
+from openshell_drivers.conformance._waivers import Waiver, used
 from openshell_drivers.conformance.benches._base import World
 from openshell_drivers.conformance.report.model import (
     ClauseText,
@@ -23,66 +25,85 @@ from openshell_drivers.conformance.report.model import (
     Target,
     Verdict,
 )
-from openshell_drivers.conformance.report.verdicts import exit_status, overall, service_verdicts
+from openshell_drivers.conformance.report.verdicts import (
+    exit_status,
+    overall,
+    service_verdicts,
+    waiver_problems,
+)
 
 _EXECUTED = frozenset({"pass", "fail", "warn", "info", "waived", "unexpected-pass"})
 
 
-def assemble(
-    request: Request,
-    *,
-    world: World,
-    found: Found,
-    units: Sequence[Unit],
-    results: Sequence[Result],
-    leaks: Sequence[Leak],
-    started: str,
-    seconds: float,
-    complete: bool,
-    stopped: str,
-    full: bool,
-) -> Report:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """How a run went."""
+
+    world: World
+    found: Found
+    units: Sequence[Unit]
+    results: Sequence[Result]
+    leaks: Sequence[Leak]
+    started: str
+    """RFC 3339."""
+    seconds: float
+    waivers: Sequence[Waiver]
+    stopped: str
+    """Why it was cut short; empty if it was not."""
+    full: bool
+    """Whether nothing was left out by hand."""
+
+
+def assemble(request: Request, course: Course) -> Report:
     """Put it together, in the order of the plan."""
-    order = {unit.key: number for number, unit in enumerate(units)}
-    ordered = sorted(results, key=lambda r: order.get(f"{r.check}[{r.preset}]", len(order)))
+    order = {unit.key: number for number, unit in enumerate(course.units)}
+    ordered = sorted(course.results, key=lambda r: order.get(f"{r.check}[{r.preset}]", len(order)))
+    uses, ordered = used(course.waivers, ordered)
+    problems = waiver_problems(ordered, uses, course.started)
     verdicts = service_verdicts(ordered)
     executed = sum(result.outcome in _EXECUTED for result in ordered)
-    whole = complete and len(ordered) == len(units)
+    whole = not course.stopped and len(ordered) == len(course.units)
     verdict = overall(verdicts, complete=whole, executed=executed)
     run = Run(
-        id=world.run,
-        started=started,
-        seconds=round(seconds, 2),
-        seed=world.seed,
+        id=course.world.run,
+        started=course.started,
+        seconds=round(course.seconds, 2),
+        seed=course.world.seed,
         complete=whole,
-        planned=len(units),
+        planned=len(course.units),
         executed=executed,
-        selection="full" if full else "selective",
+        selection="full" if course.full else "selective",
         presets=list(request.presets),
         profiles=list(request.profiles),  # type: ignore[arg-type]  # judged before the run
         command=request.command,
         suite=metadata.version("openshell-drivers"),
-        faults=_faults(request, world),
+        faults=_faults(request, course.world),
     )
-    warnings = [f"the run was cut short: {stopped}"] if stopped else []
+    warnings = [f"the run was cut short: {course.stopped}"] if course.stopped else []
+    warnings += problems
     return Report(
         verdict=verdict,
-        exit_status=_status(request, verdict, ordered, leaks),
+        exit_status=_status(request, verdict, ordered, course.leaks, problems),
         run=run,
-        target=_target(request, world, found),
+        target=_target(request, course.world, course.found),
         environment=_environment(request),
         verdicts=verdicts,
         clauses=_clauses(ordered),
         results=list(ordered),
-        leaks=list(leaks),
+        leaks=list(course.leaks),
+        waivers=uses,
         warnings=warnings,
     )
 
 
 def _status(
-    request: Request, verdict: Verdict, results: Sequence[Result], leaks: Sequence[Leak]
+    request: Request,
+    verdict: Verdict,
+    results: Sequence[Result],
+    leaks: Sequence[Leak],
+    problems: Sequence[str],
 ) -> int:
-    status = exit_status(verdict=verdict, results=results, leaks=leaks)
+    status = exit_status(verdict=verdict, results=results, leaks=leaks, waiver_problems=problems)
     if request.strict and status not in {1, 3} and any(r.outcome == "warn" for r in results):
         return 1
     return status
@@ -137,6 +158,3 @@ def _clauses(results: Sequence[Result]) -> list[ClauseText]:
         for clause in clauses().values()
         if clause.id in checks
     ]
-
-
-

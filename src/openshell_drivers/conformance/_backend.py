@@ -20,6 +20,7 @@ _VERBS: Final = {
     "slow": ("slow", "fast"),
     "remove": ("remove",),
     "resources": ("list_resources",),
+    "foreign": ("foreign",),
     "workload": ("workload",),
     "credential": ("credential",),
     "exit_main": ("exit_main",),
@@ -94,6 +95,11 @@ class Backend:
         """Everything that exists at the platform because of this driver."""
         answer = await self._run("list_resources", {})
         return sorted(map(str, answer.get("resources", [])))
+
+    async def foreign(self) -> None:
+        """Make something on the platform that is not the driver's."""
+        self._transcript.note("backend", "a stranger makes something on the platform")
+        await self._run("foreign", {})
 
     async def workload(self, sandbox_id: str) -> dict[str, Any]:
         """What a sandbox's software was given: environment, command, tty."""

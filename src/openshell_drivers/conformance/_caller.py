@@ -52,6 +52,8 @@ class Reply(Generic[AnswerT]):
     """Empty unless the code is OK. All of the superset: `heard` is what the line reads."""
     raw: bytes
     seconds: float
+    trailers: str = ""
+    """What came with an error beyond its message."""
 
     @property
     def ok(self) -> bool:
@@ -116,7 +118,7 @@ def channel_to(socket: Path, authority: str) -> aio.Channel:
             ("grpc.max_send_message_length", -1),
             ("grpc.enable_retries", 0),
             ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.min_reconnect_backoff_ms", 100),
+            ("grpc.min_reconnect_backoff_ms", 20_000),
             ("grpc.max_reconnect_backoff_ms", 100),
             ("grpc.use_local_subchannel_pool", 1),
         ],
@@ -177,7 +179,7 @@ class Caller:
         multi: _Unary = self._channel.unary_unary(f"/{self._service}/{method}")
         began = time.monotonic()
         call = multi(data, timeout=deadline, metadata=self._metadata())
-        raw, code, text, read = b"", "OK", "", answer()
+        raw, code, text, read, trailers = b"", "OK", "", answer(), ""
         try:
             raw = await asyncio.wait_for(call, patience)
             read = answer.FromString(raw)
@@ -187,6 +189,7 @@ class Caller:
             code, text = UNREADABLE, f"{len(raw)} bytes that are no {answer.DESCRIPTOR.name}"
         except grpc.RpcError as error:
             code, text = _status(error)
+            trailers = repr(error.trailing_metadata() if isinstance(error, aio.AioRpcError) else "")
         except asyncio.CancelledError:
             call.cancel()
             self._transcript.add(
@@ -195,7 +198,15 @@ class Caller:
             raise
         seconds = time.monotonic() - began
         self._transcript.add(method, shown, code, read if code == "OK" else text, seconds)
-        return Reply(rpc=method, code=code, text=text, answer=read, raw=raw, seconds=seconds)
+        return Reply(
+            rpc=method,
+            code=code,
+            text=text,
+            answer=read,
+            raw=raw,
+            seconds=seconds,
+            trailers=trailers,
+        )
 
     @asynccontextmanager
     async def stream(self, method: str, request: Message) -> AsyncIterator[_Open]:

@@ -23,6 +23,7 @@ NEEDS: Final[Mapping[str, str]] = {
     "slow": "the backend verbs slow and fast",
     "remove": "the backend verb remove, which removes a sandbox behind the driver's back",
     "resources": "the backend verb list_resources, which names what exists at the platform",
+    "foreign": "the backend verb foreign, which makes something that is not the driver's",
     "workload": "the backend verb workload, which tells what a sandbox's software was given",
     "credential": "the backend verb credential, which gives a sandbox's own credential",
     "exit_main": "the backend verb exit_main, which ends a sandbox's main process",
@@ -35,29 +36,49 @@ NEEDS: Final[Mapping[str, str]] = {
 
 _MODULES: Final = (
     "sidecar",
+    "sockets",
     "process",
+    "transport",
     "capabilities",
     "negotiation",
     "admission",
     "validation",
     "inputs",
+    "workload",
     "identity",
+    "hints",
+    "authentication",
     "creation",
+    "creation_failures",
     "observation",
+    "listing",
     "watch",
+    "watch_removals",
+    "watch_order",
+    "watch_loads",
+    "watch_leavers",
+    "sizes",
     "status",
+    "transitions",
+    "times",
     "stopping",
+    "starting",
     "deletion",
+    "removal",
     "workspaces",
     "launch",
     "outage",
+    "outage_changes",
     "survival",
+    "second_instance",
     "phases",
     "credentials",
     "store",
     "store_handles",
+    "store_batches",
     "store_faults",
     "secrecy",
+    "secrecy_kinds",
     "growth",
     "performance",
 )
@@ -70,6 +91,8 @@ class Check:
     id: str
     title: str
     service: ServiceName
+    services: tuple[ServiceName, ...]
+    """Of those that the driver serves it looks at the first one of these; `service` is that one."""
     profile: Profile
     run: Function
     needs: tuple[str, ...]
@@ -95,11 +118,12 @@ class Check:
 _register: dict[str, Check] = {}
 
 
-def check(
+def check(  # noqa: PLR0913  # a declaration, by keywords
     id: str,  # noqa: A002  # the field's word
     title: str,
     *,
     service: ServiceName = "compute",
+    services: tuple[ServiceName, ...] = (),
     profile: Profile = "core",
     needs: tuple[str, ...] = (),
     own: bool = False,
@@ -112,8 +136,8 @@ def check(
     """Make a coroutine function a check. It gets the bench of its service.
 
     `title` is the rule, as a sentence that is true of a conforming driver: "an unknown id is
-    NOT_FOUND". `own` includes the need for a spawned driver. What needs an outage or a slow platform
-    gets a driver of its own too, where the suite can spawn one.
+    NOT_FOUND". What is true of every driver has `services`. `own` includes the need for a spawned driver. What needs an outage or a slow
+    platform gets a driver of its own too, where the suite can spawn one.
     """
     unknown = set(needs) - set(NEEDS)
     if unknown:
@@ -125,7 +149,8 @@ def check(
         _register[id] = Check(
             id=id,
             title=title,
-            service=service,
+            service=services[0] if services else service,
+            services=services or (service,),
             profile=profile,
             run=function,
             needs=("spawned", *needs) if own and "spawned" not in needs else needs,

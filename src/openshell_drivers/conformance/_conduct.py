@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+from openshell_drivers.conformance._backend import Backend
+from openshell_drivers.conformance._caller import Transcript
 from openshell_drivers.conformance._checks import NEEDS, Check
 from openshell_drivers.conformance._instances import Instance, TargetNotReady
 from openshell_drivers.conformance._judge import Ending, ending, result
@@ -54,11 +56,12 @@ class Conductor:
     ) -> None:
         self._target = target
         self._world = world
-        self._folder = folder
+        self.folder = folder
         self._repeat = repeat
         self._shared: dict[str, Instance] = {}
         self.instances: list[Instance] = []
         self.leaks: list[Leak] = []
+        self._before: dict[Instance, set[str] | None] = {}
         self._alone = asyncio.Lock()
         self._processes = asyncio.Semaphore(_PROCESSES)
         self._many = asyncio.Semaphore(_AT_ONCE)
@@ -70,7 +73,7 @@ class Conductor:
         return made
 
     def _new(self) -> Instance:
-        folder = self._folder / f"i{len(self.instances)}"
+        folder = self.folder / f"i{len(self.instances)}"
         folder.mkdir(mode=0o700)
         made = Instance(self._target, self._world.profile, folder, self._world.ledger)
         self.instances.append(made)
@@ -82,8 +85,27 @@ class Conductor:
         if key not in self._shared:
             # The first one that was started to look at serves for the first preset.
             first = not self._shared and bool(self.instances)
-            self._shared[key] = self.instances[0] if first else await self.instance()
+            made = self.instances[0] if first else await self.instance()
+            self._shared[key] = made
+            self._before[made] = await self._resources(made)
         return self._shared[key]
+
+    async def _resources(self, instance: Instance) -> set[str] | None:
+        """What exists at the platform; None where nobody can tell."""
+        backend = Backend(self._world.profile.backend, instance, Transcript(lambda text: text))
+        if not backend.can("resources"):
+            return None
+        try:
+            return set(await backend.resources())
+        except Blocked:
+            return None
+
+    async def look_for_leaks(self) -> None:
+        """Compare what exists at the platform with what was there before."""
+        for instance, before in self._before.items():
+            now = await self._resources(instance)
+            if before is not None and now is not None:
+                self.leaks += [Leak(kind="resource", name=name) for name in sorted(now - before)]
 
     # Running
 
@@ -100,6 +122,7 @@ class Conductor:
         await self._all([*own, *gentle], say)
         for group in [*exclusive, *last]:
             await self._group(group, say)
+        await self.look_for_leaks()
 
     async def _all(self, groups: Iterable[list[Unit]], say: Callable[[Result], None]) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -138,28 +161,31 @@ class Conductor:
                 if own:
                     await instance.close()
 
+    async def execute_on(self, instance: Instance, unit: Unit) -> Ending:
+        """Run one unit at an instance that is there, and clean up after it."""
+        return await self._on(instance, unit)
+
+    async def calls_of(self, unit: Unit) -> list[str]:
+        """Run one unit and give the methods that it called, in order."""
+        bench = await self._tried(await self.shared(unit.preset), unit)
+        return [call.rpc for call in bench[0].transcript.calls]
+
     async def _on(self, instance: Instance, unit: Unit) -> Ending:
+        bench, problem, seconds = await self._tried(instance, unit)
+        return ending(bench, problem, seconds)
+
+    async def _tried(
+        self, instance: Instance, unit: Unit
+    ) -> tuple[Bench, BaseException | None, float]:
         kind = BENCHES[unit.check.service]
         bench = kind(self._world, unit.check, PRESETS[unit.preset], instance)
         began = time.monotonic()
-        problem: BaseException | None = None
         try:
-            _supplied(bench)
-            await bench.begin()
-            async with asyncio.timeout(unit.check.limit):
-                await unit.check.run(bench)
-        except TimeoutError:
-            problem = Broken(
-                f"the check comes to its end within {unit.check.limit:g} s",
-                "the driver kept it longer; the transcript shows where",
-            )
-        except Exception as error:  # noqa: BLE001  # whatever a check raises is its outcome
-            problem = error
-        seconds = time.monotonic() - began
-        problem = self._died(instance, bench, problem)
-        end = ending(bench, problem, seconds)
-        await self._clean(bench, instance)
-        return end
+            problem = await _attempt(bench)
+            seconds = time.monotonic() - began
+            return bench, self._died(instance, bench, problem), seconds
+        finally:  # when the run is told to stop, too
+            await self._clean(bench, instance)
 
     def _died(
         self, instance: Instance, bench: Bench, problem: BaseException | None
@@ -186,6 +212,24 @@ class Conductor:
     async def close(self) -> None:
         """End every process."""
         await asyncio.gather(*(each.close() for each in self.instances), return_exceptions=True)
+
+
+async def _attempt(bench: Bench) -> BaseException | None:
+    """Run a check to its end, and give what it raised."""
+    check = bench.check
+    try:
+        _supplied(bench)
+        await bench.begin()
+        async with asyncio.timeout(check.limit):
+            await check.run(bench)
+    except TimeoutError:
+        return Broken(
+            f"the check comes to its end within {check.limit:g} s",
+            "the driver kept it longer; the transcript shows where",
+        )
+    except Exception as error:  # noqa: BLE001  # whatever a check raises is its outcome
+        return error
+    return None
 
 
 def _groups(units: Iterable[Unit]) -> list[list[Unit]]:

@@ -50,7 +50,9 @@ async def detect(instance: Instance) -> Found:
             raise TargetNotReady(f"the socket accepts, but {reply}" + instance.tail_text())
         _take(found, "compute", reply.code, reply.answer)
         two = Caller(channel, CREDENTIAL_STORE, newest, transcript)
-        asked = store.GetCredentialDriverCapabilitiesRequest(gateway=metadata(newest, "credentials"))
+        asked = store.GetCredentialDriverCapabilitiesRequest(
+            gateway=metadata(newest, "credentials")
+        )
         about = await two.ask(
             "GetCapabilities", asked, store.GetCredentialDriverCapabilitiesResponse, patience=_WAIT
         )

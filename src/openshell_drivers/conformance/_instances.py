@@ -8,8 +8,9 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -44,14 +45,18 @@ class Instance:
         self.keep = folder / "keep"
         self.log_path = folder / "log"
         self.switch = folder / "switch.json"
+        self.verbose = True
+        """Whether its process is told to log all it can."""
+        self.variables: dict[str, str] = {}
+        """More of them for its processes."""
         self.started_in = 0.0
         """Seconds from the start of the process to the first accepted connection."""
         if target.socket is not None:
             self.socket = target.socket
         else:
             self.socket = folder / "s" / "d.sock"
-            self.keep.mkdir(parents=True, mode=0o700)
-            self.socket.parent.mkdir(mode=0o700)
+            self.keep.mkdir(parents=True, mode=0o700, exist_ok=True)
+            self.socket.parent.mkdir(mode=0o700, exist_ok=True)
 
     @property
     def attached(self) -> bool:
@@ -75,7 +80,8 @@ class Instance:
     def command(self, extra: tuple[str, ...] = (), socket: Path | None = None) -> list[str]:
         """The command line of a process, for this socket or another one."""
         words = [*self.target.argv, *self._profile.target.arguments]
-        verbose = self._profile.target.log_level or self.target.verbose
+        loud = self._profile.target.log_level or self.target.verbose
+        verbose = loud if self.verbose else ()
         return [self.fill(word, socket) for word in (*words, *verbose, *extra)]
 
     def fill(self, word: str, socket: Path | None = None) -> str:
@@ -86,6 +92,7 @@ class Instance:
             ("{dir}", str(self.keep)),
             ("{switch}", str(self.switch)),
             ("{pid}", pid),
+            ("{python}", sys.executable),
         ):
             word = word.replace(name, value)
         return word
@@ -97,7 +104,7 @@ class Instance:
             wanted[SWITCH_VARIABLE] = str(self.switch)
         for name, value in self._profile.target.environment.items():
             wanted[name] = self.fill(value)
-        return wanted
+        return {**wanted, **self.variables}
 
     def spawn(
         self,
@@ -105,12 +112,16 @@ class Instance:
         extra: tuple[str, ...] = (),
         socket: Path | None = None,
         environment: Mapping[str, str] | None = None,
+        command: Sequence[str] = (),
     ) -> subprocess.Popen[bytes]:
-        """Start a process, in a group of its own, and say so in the ledger."""
+        """Start a process, in a group of its own, and say so in the ledger.
+
+        `command` goes before all that the target and the profile say.
+        """
         with self.log_path.open("ab") as log:
             try:
                 process = subprocess.Popen(  # noqa: S603  # the user's own driver
-                    self.command(extra, socket),
+                    command or self.command(extra, socket),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -163,7 +174,7 @@ class Instance:
         """Wait for the process to end; its status, or None if it still runs."""
         process = self._own()
         deadline = time.monotonic() + within
-        while process.poll() is None and time.monotonic() < deadline:
+        while process.poll() is None and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         return process.poll()
 

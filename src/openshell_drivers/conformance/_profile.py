@@ -64,6 +64,8 @@ class ComputeProfile(_Section):
     lengthy: dict[str, Any] | None = None
     """One that is long in provisioning: two seconds and more."""
     workspaces: Annotated[list[str], Field(min_length=2)] = ["default", "conformance"]
+    admission: str = "v1:{}"
+    """The resource admission policy that the driver is configured with, as it acknowledges it."""
     name_max_length: Annotated[int, Field(ge=12, le=253)] = 19
     max_sandboxes: Annotated[int, Field(ge=2)] = 300
     """How many may exist at once."""
@@ -89,7 +91,8 @@ class StoreProfile(_Section):
 class BackendProfile(_Section):
     """Verbs: commands that get JSON on standard input and answer JSON on standard output.
 
-    A string is split as a shell would; ``{dir}``, ``{socket}`` and ``{pid}`` are replaced.
+    A string is split as a shell would; ``{dir}``, ``{socket}``, ``{pid}`` and ``{python}`` are
+    replaced: the process's folder, its socket, itself, and the suite's interpreter.
     """
 
     outage_begin: str | list[str] = ""
@@ -101,6 +104,8 @@ class BackendProfile(_Section):
     """Gets ``{"id": …, "name": …, "workspace": …}``."""
     list_resources: str | list[str] = ""
     """Answers ``{"resources": ["name", …]}``: all that exists because of this driver."""
+    foreign: str | list[str] = ""
+    """Makes something on the platform that is not the driver's, and that it must not list."""
     workload: str | list[str] = ""
     """Gets an id; answers ``{"environment": {…}, "command": […], "tty": bool}``."""
     credential: str | list[str] = ""

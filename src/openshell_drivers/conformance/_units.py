@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from typing import Final
 
-from openshell_drivers.conformance._checks import PROFILES, Check, checks
+from openshell_drivers.conformance._checks import PROFILES, Check, ServiceName, checks
 from openshell_drivers.conformance._clauses import Level, clauses
 from openshell_drivers.errors import ConfigError
 from openshell_drivers.testing.gateway import PRESETS
 
+#: The gateway lines that know each service.
+_LINES: Final[dict[ServiceName, str]] = {
+    "compute": "FUN",
+    "credentials": "F",
+    "credential-store": "UN",
+}
 #: All but performance, whose figures need a quiet machine.
 DEFAULT_PROFILES = PROFILES[:-1]
 
@@ -86,14 +93,23 @@ def plan(selection: Selection, services: Sequence[str] | None = None) -> list[Un
     """List the units, in the order of the report; `services` are those that are served."""
     wanted = selection.services or services
     units: list[Unit] = []
-    for check in checks().values():
-        if wanted is not None and check.service not in wanted:
+    for known in checks().values():
+        check = _placed(known, wanted)
+        if check is None:
             continue
         if check.profile in selection.profiles and _selected(check, selection):
             units.extend(_columns(check, selection))
     if selection.keys is None:
         return units
     return [unit for unit in units if unit.key in selection.keys]
+
+
+def _placed(check: Check, wanted: Sequence[str] | None) -> Check | None:
+    """The check at the first service that it can look at; None if there is none."""
+    for service in check.services:
+        if wanted is None or service in wanted:
+            return check if service == check.service else replace(check, service=service)
+    return None
 
 
 def _selected(check: Check, selection: Selection) -> bool:
@@ -108,7 +124,8 @@ def _selected(check: Check, selection: Selection) -> bool:
 def _columns(check: Check, selection: Selection) -> Iterable[Unit]:
     clause = clauses()[check.clause]
     for name in PRESETS:
-        level = clause.level(PRESETS[name].line)
+        line = PRESETS[name].line
+        level = clause.level(line) if line in _LINES[check.service] else None
         if name not in selection.presets or level is None or level not in selection.levels:
             continue
         if not check.presets or name in check.presets:

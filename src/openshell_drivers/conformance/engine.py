@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import secrets
 import shutil
 import signal
@@ -23,22 +24,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from openshell_drivers.conformance._assemble import assemble
+from openshell_drivers.conformance._assemble import Course, assemble
 from openshell_drivers.conformance._canaries import Canaries
 from openshell_drivers.conformance._conduct import Conductor
 from openshell_drivers.conformance._detect import Found, detect
-from openshell_drivers.conformance._instances import TargetNotReady
+from openshell_drivers.conformance._instances import TargetNotReady, began_at
 from openshell_drivers.conformance._ledger import Ledger
 from openshell_drivers.conformance._offers import profile_for
 from openshell_drivers.conformance._publish import publish
 from openshell_drivers.conformance._request import Request
 from openshell_drivers.conformance._units import Selection, Unit, plan
+from openshell_drivers.conformance._waivers import Waiver, WaiverError, read_waivers, waived
 from openshell_drivers.conformance.benches._base import Stall, World
 from openshell_drivers.conformance.report.model import Result
 from openshell_drivers.errors import ConfigError
 
 _TICK: Final = 0.02
-USAGE, HARNESS, NOT_READY = 2, 3, 4
+USAGE, HARNESS, NOT_READY, WAIVERS = 2, 3, 4, 7
 
 
 class Events:
@@ -68,11 +70,13 @@ class Engine:
         self._began = time.monotonic()
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self._stopped = ""
+        self._waivers: list[Waiver] = []
 
     async def run(self) -> int:
         """Do all of it; the exit status."""
         self._selection.judge()
         request = self._request
+        self._waivers = [] if request.waivers is None else read_waivers(request.waivers)
         profile, source = profile_for(request)
         # Names of sandboxes begin with it, and there may be 12 characters for all of a name.
         identity = f"cf{secrets.token_hex(3)}"
@@ -80,6 +84,8 @@ class Engine:
         folder = Path(tempfile.mkdtemp(prefix="osd-"))
         ledger.write(
             "run",
+            engine=os.getpid(),
+            began=began_at(os.getpid()),
             folder=str(folder),
             target=request.target.model_dump(mode="json"),
             profile=profile.model_dump(mode="json"),
@@ -95,7 +101,7 @@ class Engine:
         self._events.say("start", run=identity, profile=source, seed=world.seed)
         conductor = Conductor(request.target.target(), world, folder, repeat=self._repeat)
         try:
-            async with _metered(world.stall):
+            async with metered(world.stall):
                 return await self._with(conductor, world)
         finally:
             await conductor.close()
@@ -107,7 +113,8 @@ class Engine:
     async def _with(self, conductor: Conductor, world: World) -> int:
         instance = await conductor.instance()
         found = await detect(instance)
-        services = [s for s in found.services if not self._selection.services or s in self._selection.services]
+        wanted = self._selection.services or found.services
+        services = [service for service in found.services if service in wanted]
         units = plan(self._selection, services)
         self._events.say(
             "planned",
@@ -118,18 +125,19 @@ class Engine:
         )
         go = await _line()
         if go is None:
-            return await self._finish(conductor, world, found, units, complete=False)
+            self._stopped = "told to stop"
+            return await self._finish(conductor, world, found, units)
         keys = json.loads(go.removeprefix("go")) if go != "go" else None
         if keys is not None:
             chosen = frozenset(keys)
             if len(chosen) < len(units):
                 self._selection = self._request.selection(chosen)
             units = [unit for unit in units if unit.key in chosen]
-        complete = await self._conduct(conductor, units)
-        return await self._finish(conductor, world, found, units, complete=complete)
+        await self._conduct(conductor, units)
+        return await self._finish(conductor, world, found, units)
 
-    async def _conduct(self, conductor: Conductor, units: list[Unit]) -> bool:
-        """Run until done, told to stop, or out of time; whether it was done."""
+    async def _conduct(self, conductor: Conductor, units: list[Unit]) -> None:
+        """Run until done, told to stop, or out of time."""
         work = asyncio.create_task(conductor.run(units, self._say))
         told = asyncio.create_task(_line())
         done, _ = await asyncio.wait(
@@ -140,14 +148,26 @@ class Engine:
         told.cancel()
         if work in done:
             await work
-            return True
+            if self._request.sensitivity:
+                await self._prove(conductor, units)
+            return
         self._stopped = "told to stop" if told in done else "out of its time budget"
         work.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await work
-        return False
+
+    async def _prove(self, conductor: Conductor, units: list[Unit]) -> None:
+        """Run what passed again, over spoilt answers."""
+        from openshell_drivers.conformance._sensitivity import downgraded, prove
+
+        def say(check: str, spoil: str) -> None:
+            self._events.say("proof", check=check, spoil=spoil)
+
+        found = await prove(conductor, units, self._results, conductor.folder, say)
+        self._results = [downgraded(result, found) for result in self._results]
 
     def _say(self, result: Result) -> None:
+        result = waived(result, self._waivers, datetime.now(UTC).date())
         self._results.append(result)
         self._events.say("result", **result.model_dump(mode="json"))
 
@@ -156,16 +176,9 @@ class Engine:
         return f"openshell-drivers verify '{target}' --check {unit.check.id} --preset {unit.preset}"
 
     async def _finish(
-        self,
-        conductor: Conductor,
-        world: World,
-        found: Found,
-        units: list[Unit],
-        *,
-        complete: bool,
+        self, conductor: Conductor, world: World, found: Found, units: list[Unit]
     ) -> int:
-        report = assemble(
-            self._request,
+        course = Course(
             world=world,
             found=found,
             units=units,
@@ -173,10 +186,11 @@ class Engine:
             leaks=conductor.leaks,
             started=self._started,
             seconds=time.monotonic() - self._began,
-            complete=complete,
+            waivers=self._waivers,
             stopped=self._stopped,
             full=self._selection.full,
         )
+        report = assemble(self._request, course)
         files = publish(report, self._request, world.canaries)
         self._events.say(
             "finished",
@@ -192,7 +206,7 @@ class Engine:
 
 
 @asynccontextmanager
-async def _metered(stall: Stall) -> AsyncIterator[None]:
+async def metered(stall: Stall) -> AsyncIterator[None]:
     """Measure for how long this loop is kept from running."""
 
     async def meter() -> None:
@@ -255,6 +269,9 @@ def main(path: str) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # its parent gets it too, and closes our input
     try:
         return asyncio.run(Engine(request, events).run())
+    except WaiverError as error:
+        events.say("refused", exit_status=WAIVERS, why=str(error))
+        return WAIVERS
     except ConfigError as error:
         events.say("refused", exit_status=USAGE, why=str(error))
         return USAGE

@@ -25,8 +25,8 @@ from openshell_drivers.reference import _keeper
 TOKEN: Final = "token"
 SUPERVISOR: Final = "supervisor.json"
 WORKLOAD: Final = "workload.json"
-_RECORD: Final = "record.json"
-_PASSING: Final = "~"
+RECORD: Final = "record.json"
+PASSING: Final = "~"
 _SECRETS: Final = (TOKEN, SUPERVISOR, WORKLOAD, _keeper.LAUNCH)
 
 Phase = Literal["running", "stopping", "stopped", "deleting"]
@@ -51,6 +51,8 @@ class Launch:
     command: tuple[str, ...]
     tty: bool
     environment: Mapping[str, str]
+    delay: float = 0.0
+    """Seconds until the command begins."""
 
 
 class Folder:
@@ -77,7 +79,7 @@ class Folder:
         """Find the sandboxes that are there, and be sure of those that are not."""
         self.require()
         try:
-            names = {name for name in os.listdir(self._path) if _PASSING not in name}  # noqa: PTH208
+            names = {name for name in os.listdir(self._path) if PASSING not in name}  # noqa: PTH208
         except OSError as error:
             raise Unavailable(f"the root directory cannot be read (errno {error.errno})") from None
         self.require()
@@ -89,7 +91,7 @@ class Folder:
         found = []
         for sandbox_id in sorted(self.ids()):
             try:
-                text = (self.of(sandbox_id) / _RECORD).read_bytes()
+                text = (self.of(sandbox_id) / RECORD).read_bytes()
             except (FileNotFoundError, NotADirectoryError):
                 continue  # not made by a driver
             try:
@@ -103,17 +105,17 @@ class Folder:
         `AlreadyExists`."""
         self.require()
         staged = self._staged(record.id)
-        _remove_tree(staged)
+        remove_tree(staged)
         staged.mkdir(mode=0o700)
         (staged / _keeper.WORKSPACE).mkdir(mode=0o700)
         _write_launch(staged, launch)
         _write_secrets(staged, files)
-        _write(staged / _RECORD, json.dumps(asdict(record)))
+        _write(staged / RECORD, json.dumps(asdict(record)))
         _sync(staged)
         try:
             staged.rename(self.of(record.id))
         except OSError:
-            _remove_tree(staged)
+            remove_tree(staged)
             if self.of(record.id).exists():
                 raise AlreadyExists("the directory of this sandbox is there already") from None
             raise
@@ -123,7 +125,7 @@ class Folder:
         """Replace a sandbox's record; on disk when this returns."""
         self.require()
         folder = self.of(record.id)
-        _write(folder / _RECORD, json.dumps(asdict(record)))
+        _write(folder / RECORD, json.dumps(asdict(record)))
         _sync(folder)
 
     def launch(self, sandbox_id: str) -> Launch:
@@ -150,12 +152,12 @@ class Folder:
         for name in _SECRETS:
             (folder / name).unlink(missing_ok=True)
         for each in folder.iterdir():
-            if each.name != _RECORD:
-                _remove_tree(each)
+            if each.name != RECORD:
+                remove_tree(each)
         staged = self._staged(sandbox_id)
-        _remove_tree(staged)
+        remove_tree(staged)
         folder.rename(staged)
-        _remove_tree(staged)
+        remove_tree(staged)
         os.fsync(self._descriptor)
 
     def discard(self, sandbox_id: str) -> bool:
@@ -163,18 +165,18 @@ class Folder:
         self.require()
         staged = self._staged(sandbox_id)
         existed = staged.exists()
-        _remove_tree(staged)
+        remove_tree(staged)
         return existed
 
     def tidy(self) -> None:
         """Remove what was on its way in or out when a driver was killed."""
         for each in self._path.iterdir():
-            if each.name.endswith(_PASSING):
+            if each.name.endswith(PASSING):
                 with suppress(OSError):  # in nobody's way
-                    _remove_tree(each)
+                    remove_tree(each)
 
     def _staged(self, sandbox_id: str) -> Path:
-        return self._path / f"{sandbox_id}{_PASSING}"
+        return self._path / f"{sandbox_id}{PASSING}"
 
 
 @contextmanager
@@ -224,7 +226,7 @@ def _write_secrets(folder: Path, files: Mapping[str, Secret]) -> None:
 
 def _write(path: Path, text: str) -> None:
     """Replace a file, with mode 0600, by one that is whole."""
-    staged = path.with_name(f"{path.name}{_PASSING}")
+    staged = path.with_name(f"{path.name}{PASSING}")
     staged.unlink(missing_ok=True)
     descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -243,7 +245,7 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _remove_tree(path: Path) -> None:
+def remove_tree(path: Path) -> None:
     """Remove a file or a directory, if it is there, whatever the modes of what is in it."""
     try:
         status = path.lstat()

@@ -3,7 +3,8 @@
 It owns what must outlive the driver: the terminal or the output pipe, and the exit status. Run as a
 program, with the standard library only, in an interpreter that loads nothing else. It is given a
 lock that it holds for as long as it lives, writes what becomes of the command to ``run.json``, and
-ends when the command has ended and nothing that descends from it is left.
+ends when the command has ended and nothing that descends from it is left. A sandbox whose directory
+was removed is ended by it, if no driver does.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import signal
 import struct
 import sys
 import termios
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, NoReturn
@@ -32,6 +34,7 @@ WORKSPACE: Final = "workspace"
 _LARGEST_OUTPUT: Final = 4 * 1024 * 1024
 _CHUNK: Final = 65536
 _ROWS_AND_COLUMNS: Final = (24, 80)
+_LOOK_MILLISECONDS: Final = 3000
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 
@@ -184,7 +187,10 @@ def _spawn(launch: Mapping[str, Any], prctl: Prctl) -> tuple[int, int, int]:
 
 
 def _attend(main: int, source: int, output: _Output) -> int:
-    """Carry output until the command ends, and bury whoever is left to this process meanwhile."""
+    """Carry output until the command ends, and bury whoever is left to this process meanwhile.
+
+    Gives its exit code; that of one who is about to be killed if the sandbox's directory is gone.
+    """
     woken, wake = os.pipe()
     for each in (woken, wake, source):
         os.set_blocking(each, False)
@@ -195,13 +201,24 @@ def _attend(main: int, source: int, output: _Output) -> int:
     poll.register(source, select.POLLIN)
     status = _reap(main)  # it may have ended before there was a handler
     while status is None:
-        for ready, _ in poll.poll():
+        if not _is_there():
+            return -signal.SIGKILL
+        for ready, _ in poll.poll(_LOOK_MILLISECONDS):
             if ready == woken:
                 os.read(woken, _CHUNK)
             elif not output.take(source):
                 poll.unregister(source)
         status = _reap(main)
     return status
+
+
+def _is_there() -> bool:
+    """Whether the sandbox's directory has not been removed; it may have been moved."""
+    try:
+        os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _reap(main: int) -> int | None:
@@ -253,12 +270,13 @@ def main(folder: str, number: int) -> None:
     with open(LAUNCH, encoding="ascii") as file:  # noqa: PTH123
         launch = json.load(file)
     output = _Output()
+    time.sleep(launch["delay"])
     pid, source, problem = _spawn(launch, prctl)
     del launch
     if problem:
         report.write("refused", problem=errno.errorcode.get(problem, "UNKNOWN"))
         return
-    report.write("running")
+    report.write("running", main=pid)
     os.close(TELL_FD)  # whoever waits at the other end looks now
     code = _attend(pid, source, output)
     _end_descendants()

@@ -16,6 +16,12 @@ from openshell_drivers.reference._folder import SUPERVISOR, TOKEN, WORKLOAD, Lau
 from openshell_drivers.reference._keeper import WORKSPACE
 from openshell_drivers.reference._members import MARK
 
+UNPULLABLE: Final = "process/unpullable"
+"""An image whose command is not found, on purpose, and only after the create."""
+LENGTHY: Final = "process/lengthy"
+"""An image whose command begins some seconds after the create, on purpose."""
+_LENGTHY_SECONDS: Final = 3.0
+_NO_COMMAND: Final = ("./process-unpullable",)
 _TERMINAL: Final = "xterm"
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -33,9 +39,10 @@ def first_launch(
     if main["tty"]:
         below.setdefault("TERM", _TERMINAL)
     return Launch(
-        command=tuple(main["command"]),
+        command=_NO_COMMAND if spec.template.image == UNPULLABLE else tuple(main["command"]),
         tty=main["tty"],
         environment={**below, **environment.compose(spec, own)},
+        delay=_LENGTHY_SECONDS if spec.template.image == LENGTHY else 0.0,
     )
 
 
@@ -44,7 +51,8 @@ def later_launch(launch: Launch) -> Launch:
     main = json.loads(launch.environment[environment.MAIN_PROCESS_SPEC])
     main.pop("await_main_process_attachment", None)
     text = json.dumps(main, separators=(",", ":"))
-    return replace(launch, environment={**launch.environment, environment.MAIN_PROCESS_SPEC: text})
+    again = {**launch.environment, environment.MAIN_PROCESS_SPEC: text}
+    return replace(launch, environment=again, delay=0.0)
 
 
 def require_program(launch: Launch) -> None:

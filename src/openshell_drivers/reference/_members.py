@@ -12,10 +12,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import anyio
 import anyio.to_thread
+from anyio.lowlevel import RunVar
 
 from openshell_drivers import Unavailable
 from openshell_drivers.reference import _keeper
@@ -24,6 +25,8 @@ from openshell_drivers.reference._keeper import ProcessInfo
 #: In the environment of every process of a sandbox that does not clear it.
 MARK: Final = "OPENSHELL_PROCESS_MARK"
 _KILL_SECONDS: Final = 15.0
+_People: TypeAlias = tuple[dict[int, ProcessInfo], dict[str, set[int]]]
+"""All processes by pid, and by mark the pids of those that have it."""
 
 
 def open_process(pid: int, started: int) -> int | None:
@@ -87,30 +90,69 @@ class _Member:
 
 
 async def _members(mark: str) -> list[_Member]:
-    return await anyio.to_thread.run_sync(_find_members, mark)
-
-
-def _find_members(mark: str) -> list[_Member]:
-    everybody = _keeper.processes()
+    everybody, marks = await _census().taken()
     own = everybody[os.getpid()]
-    marked = {pid for pid in everybody if _has(pid, "environ", f"{MARK}={mark}".encode())}
+    marked = marks.get(mark, set())
     # Never the driver's own, nor 0, which stands for all that are outside of a container's view.
     sessions = {everybody[pid].session for pid in marked} - {own.session, 0}
     roots = marked | {pid for pid, each in everybody.items() if each.session in sessions}
     found = _keeper.with_descendants(roots, everybody) - {own.pid}
     return [
-        _Member(everybody[pid], _has(pid, "cmdline", _keeper.__file__.encode()))
+        _Member(everybody[pid], _keeper.__file__.encode() in _items(pid, "cmdline"))
         for pid in found
         if not everybody[pid].dead
     ]
 
 
-def _has(pid: int, name: str, item: bytes) -> bool:
-    """Whether one of the NUL-terminated items of a file of /proc is this one."""
+class _Census:
+    """A look at all processes, for all who want one at the same time: it costs the same."""
+
+    def __init__(self) -> None:
+        self._lock = anyio.Lock()
+        self._taken: tuple[int, _People] | None = None
+        self._begun = 0
+
+    async def taken(self) -> _People:
+        """Give one that was begun after this call."""
+        asked = self._begun
+        async with self._lock:
+            if self._taken is None or self._taken[0] <= asked:
+                self._begun += 1
+                number = self._begun
+                self._taken = number, await anyio.to_thread.run_sync(_look_at_all)
+            return self._taken[1]
+
+
+_censuses: Final = RunVar[_Census]("censuses")
+
+
+def _census() -> _Census:
+    """The one of this event loop."""
     try:
-        return item in Path(f"/proc/{pid}/{name}").read_bytes().split(b"\0")
+        return _censuses.get()
+    except LookupError:
+        made = _Census()
+        _censuses.set(made)
+        return made
+
+
+def _look_at_all() -> _People:
+    everybody = _keeper.processes()
+    marks: dict[str, set[int]] = {}
+    prefix = f"{MARK}=".encode()
+    for pid in everybody:
+        for item in _items(pid, "environ"):
+            if item.startswith(prefix):
+                marks.setdefault(item[len(prefix) :].decode("ascii", "replace"), set()).add(pid)
+    return everybody, marks
+
+
+def _items(pid: int, name: str) -> list[bytes]:
+    """The NUL-terminated items of a file of /proc; none if it cannot be read."""
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes().split(b"\0")
     except OSError:
-        return False
+        return []
 
 
 def _ignores_sigterm(pid: int) -> bool:

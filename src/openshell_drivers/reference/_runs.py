@@ -45,6 +45,8 @@ class Report:
     """``registered``, ``running``, ``refused`` or ``ended``."""
     code: int = 0
     """The exit status, or the negative number of a signal."""
+    main: int = 0
+    """The command's own process, once it runs."""
     problem: str = ""
     """Why the command could not be begun: the name of an errno."""
 

@@ -1,88 +1,130 @@
-"""`State`: texts by kind and key, in memory, and in a SQLite file if there is one."""
+"""`State`: texts by kind and key in SQLite: a file that several processes may share, or memory.
+
+Everything here blocks, for microseconds without a file, and raises `Unavailable` if the file cannot
+be used.
+"""
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
-
-import anyio
-import anyio.to_thread
+from typing import Final
 
 from openshell_drivers import ConfigError, Unavailable
 
-_TABLE = "CREATE TABLE IF NOT EXISTS kept (kind TEXT, key TEXT, text TEXT, PRIMARY KEY (kind, key))"
+_TABLE: Final = (
+    "CREATE TABLE IF NOT EXISTS kept (kind TEXT, key TEXT, text TEXT, PRIMARY KEY (kind, key))"
+)
+_BUSY_SECONDS: Final = 5.0
 
 
 class State:
-    """What is read comes from memory; what is written is on disk when `put` returns."""
+    """What is written is on disk when the method returns."""
 
-    def __init__(self, file: sqlite3.Connection | None) -> None:
-        self._file = file
-        self._lock = anyio.Lock()
-        self._kept: dict[str, dict[str, str]] = {}
+    def __init__(self, database: sqlite3.Connection, *, shared: bool) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._seen: object = None
+        self.shared = shared
+        """Whether other processes may read and write it, too."""
 
-    def load(self) -> None:
-        """Read the file."""
-        if self._file is not None:
-            for kind, key, text in self._file.execute("SELECT kind, key, text FROM kept"):
-                self._kept.setdefault(kind, {})[key] = text
-
-    def all(self, kind: str) -> Mapping[str, str]:
+    def all(self, kind: str) -> dict[str, str]:
         """Give the texts of a kind by key."""
-        return MappingProxyType(self._kept.get(kind, {}))
+        statement = "SELECT key, text FROM kept WHERE kind = ? ORDER BY key"
+        with self._lock, _failing():
+            return dict(self._database.execute(statement, [kind]))
 
-    async def put(self, kind: str, key: str, text: str) -> None:
-        """Keep a text. Raises `Unavailable` if it cannot be written."""
-        await self._write("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", kind, key, text)
-        self._kept.setdefault(kind, {})[key] = text
+    def get(self, kind: str, key: str) -> str | None:
+        """Give one text."""
+        with self._lock, _failing():
+            return _get(self._database, kind, key)
 
-    async def drop(self, kind: str, key: str) -> None:
-        """Forget a text."""
-        await self._write("DELETE FROM kept WHERE kind = ? AND key = ?", kind, key)
-        self._kept.get(kind, {}).pop(key, None)
+    def put(self, kind: str, key: str, text: str) -> None:
+        """Keep a text, in place of the one before."""
+        with self._open() as database:
+            database.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", [kind, key, text])
 
-    async def _write(self, statement: str, *values: str) -> None:
-        if self._file is None:
-            return
-        file = self._file
+    def add(self, kind: str, key: str, text: str) -> bool:
+        """Keep a text if there is none; False if there is."""
+        with self._open() as database:
+            statement = "INSERT OR IGNORE INTO kept VALUES (?, ?, ?)"
+            return database.execute(statement, [kind, key, text]).rowcount == 1
 
-        def write() -> None:
-            with file:
-                file.execute(statement, values)
+    def change(self, kind: str, key: str, step: Callable[[str], str]) -> str | None:
+        """Replace a text by what becomes of it; None if there is none."""
+        with self._open() as database:
+            before = _get(database, kind, key)
+            if before is None:
+                return None
+            after = step(before)
+            if after != before:
+                database.execute("REPLACE INTO kept VALUES (?, ?, ?)", [kind, key, after])
+            return after
 
-        async with self._lock:  # one at a time, and each to its end
-            with anyio.CancelScope(shield=True):
-                try:
-                    await anyio.to_thread.run_sync(write)
-                except sqlite3.Error:
-                    raise Unavailable("the state file cannot be written") from None
+    def drop(self, kind: str, key: str) -> bool:
+        """Forget a text; False if there is none."""
+        with self._open() as database:
+            statement = "DELETE FROM kept WHERE kind = ? AND key = ?"
+            return database.execute(statement, [kind, key]).rowcount == 1
+
+    def changed(self) -> bool:
+        """Whether somebody else has written since this was last asked."""
+        with self._lock, _failing():
+            (version,) = self._database.execute("PRAGMA data_version").fetchone()
+        before, self._seen = self._seen, version
+        return bool(before != version)
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """Write as a whole, or not at all."""
+        with self._lock, _failing(), self._database as database:
+            database.execute("BEGIN IMMEDIATE")
+            yield database
 
 
-@asynccontextmanager
-async def open_state(path: Path | None) -> AsyncIterator[State]:
+def _get(database: sqlite3.Connection, kind: str, key: str) -> str | None:
+    statement = "SELECT text FROM kept WHERE kind = ? AND key = ?"
+    row = database.execute(statement, [kind, key]).fetchone()
+    return None if row is None else str(row[0])
+
+
+@contextmanager
+def _failing() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error:
+        raise Unavailable("the state file cannot be used") from None
+
+
+@contextmanager
+def open_state(path: Path | None) -> Iterator[State]:
     """Open the file, made with mode 0600 if it is not there; None keeps all in memory.
 
     Raises `ConfigError` if it cannot be used.
     """
-    if path is None:
-        yield State(None)
-        return
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-        file = sqlite3.connect(path, check_same_thread=False)
+        if path is not None:
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        database = sqlite3.connect(
+            path or ":memory:", timeout=_BUSY_SECONDS, check_same_thread=False, isolation_level=None
+        )
     except (OSError, sqlite3.Error) as error:
-        raise ConfigError(f"state: {type(error).__name__} with {str(path)!r}") from None
+        raise _unusable(path, error) from None
     try:
         try:
-            file.execute(_TABLE)
-            state = State(file)
-            state.load()
+            database.execute("PRAGMA journal_mode = WAL")  # who reads waits for nobody who writes
+            database.execute("PRAGMA synchronous = FULL")
+            database.execute(_TABLE)
         except sqlite3.Error as error:
-            raise ConfigError(f"state: {type(error).__name__} with {str(path)!r}") from None
-        yield state
+            raise _unusable(path, error) from None
+        yield State(database, shared=path is not None)
     finally:
-        file.close()
+        database.close()
+
+
+def _unusable(path: Path | None, error: Exception) -> ConfigError:
+    return ConfigError(f"state: {type(error).__name__} with {str(path)!r}")

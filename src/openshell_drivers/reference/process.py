@@ -2,7 +2,8 @@
 
 A command runs on the host as the driver's own user, and can read and kill whatever that user can:
 the driver, the other sandboxes and their tokens. An image, a policy and a workload identity mean
-nothing here. Linux only.
+nothing here, but for two images that do something on purpose: with ``process/unpullable`` no
+command is found, with ``process/lengthy`` it begins some seconds late. Linux only.
 
 A sandbox is a directory below the root: ``workspace``, in which the command runs and which is its
 ``HOME``; ``output.log`` with what it printed, 8 MiB at most with the file before it; ``token``; and

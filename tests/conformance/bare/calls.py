@@ -49,20 +49,17 @@ class Calls:
         for rpc in schema.service.methods:
             request = schema.named(rpc.input_type.full_name)
             if rpc.server_streaming:
-                made = grpc.unary_stream_rpc_method_handler(
-                    self._stream(rpc.name, request, implementation)
-                )
+                handle = self._stream(rpc.name, request, implementation)
+                handlers[rpc.name] = grpc.unary_stream_rpc_method_handler(handle)
             else:
-                made = grpc.unary_unary_rpc_method_handler(
-                    self._unary(rpc.name, request, implementation)
-                )
-            handlers[rpc.name] = made
+                handle = self._unary(rpc.name, request, implementation)
+                handlers[rpc.name] = grpc.unary_unary_rpc_method_handler(handle)
         return grpc.method_handlers_generic_handler(schema.service_name, handlers)
 
     def _unary(self, rpc: str, request_class: Any, implementation: object) -> Any:
         async def handle(raw: bytes, context: _Context) -> bytes:
             started = time.perf_counter()
-            code, message = "CANCELLED", ""
+            code, message, data = "CANCELLED", "", b""
             try:
                 async with asyncio.timeout(self.limit):
                     request = self.parse(request_class, raw)
@@ -70,12 +67,13 @@ class Calls:
                     answer = await self.method(implementation, rpc)(request)
                     data = self.encode(rpc, answer)
                 code = "OK"
-                return data
             except Exception as error:
                 code, message = self.status(error)
             finally:
                 self.record(rpc, code, message, started)
-            await context.abort(_CODES[code], message)
+            if code != "OK":
+                await context.abort(_CODES[code], message)
+            return data
 
         return handle
 
@@ -92,12 +90,12 @@ class Calls:
                     async for answer in answers:
                         await self.send(context, self.encode(rpc, answer))
                 code = "OK"
-                return
             except Exception as error:
                 code, message = self.status(error)
             finally:
                 self.record(rpc, code, message, started)
-            await context.abort(_CODES[code], message)
+            if code != "OK":
+                await context.abort(_CODES[code], message)
 
         return handle
 

@@ -70,7 +70,7 @@ class Compute:
         return self.messages.GetGatewayListenerRequirementsResponse()
 
     async def authenticate_sandbox(self, request: Any) -> Any:
-        await self.platform.look()
+        await self.platform.reach()
         found = self.owner_of(request.credential)
         if found is None:
             raise Unauthenticated("the credential is not of a sandbox here")
@@ -125,13 +125,13 @@ class Compute:
 
     async def get_sandbox(self, request: Any) -> Any:
         self.judge.judge_id(request.sandbox_id)
-        await self.platform.look()
+        await self.platform.reach()
         found = self.expect(request.sandbox_id)
         return self.messages.GetSandboxResponse(sandbox=self.snapshots.of(found))
 
     async def list_sandboxes(self, _request: Any) -> Any:
         """All of ours in any state; an error if they cannot be seen (COMP-LIST-01, -02)."""
-        await self.platform.look()
+        await self.platform.reach()
         found = self.platform.resources.all()
         listed = [self.listed(each) for each in found if self.observer.mine(each)]
         return self.messages.ListSandboxesResponse(sandboxes=listed)
@@ -142,7 +142,7 @@ class Compute:
     async def stop_sandbox(self, request: Any) -> Any:
         self.judge.judge_id(request.sandbox_id)
         async with self.locks.hold(request.sandbox_id):
-            await self.platform.reach()
+            await self.platform.reach_patiently()
             found = self.expect(request.sandbox_id)
             self.refuse_deleting(found)
             await self.platform.stop(found.id)
@@ -154,7 +154,7 @@ class Compute:
         self.judge.judge_launch(request.launch_authentication)
         async with self.locks.hold(request.sandbox_id):
             # Any error at a gateway's start condemns the sandbox (COMP-START-02).
-            await self.patience.outlast(self.platform.reach)
+            await self.patience.outlast(self.platform.reach_patiently)
             found = self.expect(request.sandbox_id)
             self.refuse_deleting(found)
             self.refuse_failed(found)

@@ -22,7 +22,7 @@ class Observer:
     retry_seconds = 0.05
     open_patience = 2.0
     """Seconds that a new watch waits for a fresh view before it is given the last one."""
-    memory_seconds = 30.0
+    memory_seconds = 10.0
     """For so long a removal is told to new watches too: whoever reconnects may have missed it."""
 
     def __init__(self, platform: Platform, hub: Hub, snapshots: Snapshots) -> None:
@@ -75,7 +75,7 @@ class Observer:
         """The ids for a new watch: a fresh view, else the last one, else wait for the first."""
         try:
             async with asyncio.timeout(self.open_patience):
-                await self.platform.look()
+                await self.platform.reach()
             self.apply()
         except (Unavailable, TimeoutError):
             await self._seen.wait()
@@ -97,7 +97,7 @@ class Observer:
     async def _catch_up(self) -> None:
         while True:
             try:
-                await self.platform.look()
+                await self.platform.reach()
             except Unavailable:
                 await asyncio.sleep(self.retry_seconds)
             else:

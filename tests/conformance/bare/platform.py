@@ -28,12 +28,12 @@ from tests.conformance.bare.switch import Switch
 
 
 class Platform:
-    """Operations on sandboxes. `look` or `reach` goes before, and says if it cannot be reached."""
+    """Operations on sandboxes; `reach` or `reach_patiently` goes before each."""
 
-    read_limit = 4.0
-    """Seconds that a look at the platform may take (COMP-GET-05)."""
-    change_limit = 25.0
-    """Seconds that a change may take: a start has to outlast a slow platform (COMP-START-02)."""
+    quick_limit = 4.0
+    """Seconds for the platform to answer; after that it counts as out of reach (COMP-GET-05)."""
+    patient_limit = 25.0
+    """The same where a caller must wait: a start outlasts a slow platform (COMP-START-02)."""
     poll_seconds = 0.05
     tombstone_seconds = 300.0
 
@@ -47,13 +47,13 @@ class Platform:
         """Set by the next change of any sandbox, whoever makes it; then there is a new one."""
         self._heard = 0
 
-    async def look(self) -> None:
-        """Reach the platform to read."""
-        await self.switch.access(self.read_limit)
-
     async def reach(self) -> None:
-        """Reach the platform to change something."""
-        await self.switch.access(self.change_limit)
+        """Reach the platform, or raise `Unavailable`."""
+        await self.switch.access(self.quick_limit)
+
+    async def reach_patiently(self) -> None:
+        """Reach it if it takes long, for a stop or start."""
+        await self.switch.access(self.patient_limit)
 
     def create(
         self, sandbox_id: str, name: str, workspace: str, image: str, workload: Mapping[str, Any]
@@ -113,7 +113,7 @@ class Platform:
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until the platform has come so far."""
         try:
-            async with asyncio.timeout(self.change_limit):
+            async with asyncio.timeout(self.patient_limit):
                 while not condition():
                     await self.bell.wait()
         except TimeoutError:

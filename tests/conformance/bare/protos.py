@@ -7,7 +7,6 @@ credential services share three of them, and none meets what the process has loa
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -90,7 +89,7 @@ def _compile(folder: Path) -> None:
         for key, source in _FILES.items():
             _protoc(source, made / f"{key}.binpb")
         # Whole or not at all: several processes of a test run may begin at once.
-        os.rename(made, folder)
+        made.rename(folder)
     except OSError:
         if not folder.is_dir():  # else another process was first
             raise

@@ -30,8 +30,13 @@ SLOW: Final = "bare/slow"
 REFUSED: Final = "bare/refused"
 #: What the condition Ready says in each state; its time is that of the last change here.
 READY: Final = {
-    **{STARTING: "False", RUNNING: "True", FAILED: "False", EXITED: "False"},
-    **{STOPPING: "Unknown", STOPPED: "", DELETING: "Unknown"},
+    STARTING: "False",
+    RUNNING: "True",
+    FAILED: "False",
+    EXITED: "False",
+    STOPPING: "Unknown",
+    STOPPED: "",
+    DELETING: "Unknown",
 }
 
 

@@ -22,6 +22,7 @@ from tests.conformance.bare.errors import CannotServe
 _LONGEST: Final = 107
 _PREFIX: Final = ".bare-"
 _NAME: Final = "s"
+_BEHIND: Final = "g"
 
 
 class SocketPlace:
@@ -32,7 +33,7 @@ class SocketPlace:
     probe_seconds = 1.0
 
     def __init__(self, path: Path) -> None:
-        self.path = Path(os.path.abspath(path))
+        self.path = path.absolute()
         self.private: Path | None = None
         self._handle = -1
         self._published = -1
@@ -49,7 +50,17 @@ class SocketPlace:
         except OSError as error:
             raise CannotServe(f"cannot use {self.path}: {os.strerror(error.errno or 0)}") from None
         # Short whatever the path's length, and worth nothing to another process.
-        return f"unix:/proc/self/fd/{self._handle}/{_NAME}"
+        return f"unix:{self.behind}"
+
+    @property
+    def behind(self) -> Path:
+        """Where the server itself listens, seen from this process alone."""
+        return Path(f"/proc/self/fd/{self._handle}/{_BEHIND}")
+
+    @property
+    def before(self) -> Path:
+        """Where the relay listens that is to be published."""
+        return Path(f"/proc/self/fd/{self._handle}/{_NAME}")
 
     def check_path(self) -> None:
         """Refuse what no client could dial."""
@@ -109,7 +120,8 @@ class SocketPlace:
             pid = found.name.removeprefix(_PREFIX).partition("-")[0]
             if pid.isdecimal() and not Path(f"/proc/{pid}").exists():
                 with contextlib.suppress(OSError):
-                    (found / _NAME).unlink(missing_ok=True)
+                    for name in (_NAME, _BEHIND):
+                        (found / name).unlink(missing_ok=True)
                     found.rmdir()
 
     def publish(self) -> None:
@@ -123,6 +135,7 @@ class SocketPlace:
                 # While it is open, no other socket can get the number of this inode.
                 self._published = os.open(bound, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
                 bound.rename(self.path)
+            (self.private / _BEHIND).unlink()
             self.private.rmdir()
         except OSError as error:
             raise CannotServe(f"cannot use {self.path}: {os.strerror(error.errno or 0)}") from None
@@ -146,5 +159,6 @@ class SocketPlace:
                         self.path.unlink()
         with contextlib.suppress(OSError):
             if self.private is not None:
-                (self.private / _NAME).unlink(missing_ok=True)
+                for name in (_NAME, _BEHIND):
+                    (self.private / name).unlink(missing_ok=True)
                 self.private.rmdir()

@@ -151,10 +151,10 @@ class Judge:
 
     def fork_gpu(self, spec: Any) -> bool:
         """The fork's ``bool gpu``, which is an unknown field to the newer schema."""
-        return any(
-            field.field_number == _GPU and field.wire_type == _VARINT and bool(field.data)
-            for field in UnknownFieldSet(spec)
-        )
+        unknown = UnknownFieldSet(spec)
+        fields = [unknown[index] for index in range(len(unknown))]
+        last = [each for each in fields if each.field_number == _GPU][-1:]
+        return any(each.wire_type == _VARINT and bool(each.data) for each in last)
 
     def judge_workload_identity(self, identity: Any) -> None:
         """Never root (COMP01-IN-02); empty means the image's own user."""

@@ -44,7 +44,7 @@ class Vault:
             )
 
     def get(self, handle: str) -> Stored | None:
-        found = [each for each in self._read("WHERE handle = ?", handle)]
+        found = self._read("WHERE handle = ?", handle)
         return found[0] if found else None
 
     def all(self) -> list[Stored]:

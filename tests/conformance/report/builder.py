@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Final, get_args
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, TypeAlias, get_args
 
 from openshell_drivers.conformance.report.model import (
     Capability,
@@ -41,8 +41,10 @@ _SERVICES: Final[dict[ServiceName, str]] = {
     "credential-store": rules.STORE,
 }
 
+Troubles: TypeAlias = Mapping[str, tuple[Outcome, tuple[str, ...], str]]
+
 #: What goes wrong in a troubled run: check -> outcome, presets (empty: all), reason.
-TROUBLES: Final[dict[str, tuple[Outcome, tuple[str, ...], str]]] = {
+TROUBLES: Final[Troubles] = {
     "COMP-DEL-02.a": ("fail", (), "NOT_FOUND instead of deleted=false"),
     "COMP-WATCH-04.a": ("fail", ("0.0.111", "0.1.2", "0.1-latest"), "no event in 30 s"),
     "COMP-WATCH-04.b": ("blocked", (), "the sandbox could not be deleted"),
@@ -62,6 +64,36 @@ TROUBLES: Final[dict[str, tuple[Outcome, tuple[str, ...], str]]] = {
     "CREDU-CON-01.a": ("error", ("0.1.2",), "KeyError at store.py:31 in settle"),
 }
 
+#: Why: expected, observed, what the user sees, how to mend it.
+_WHY: Final[dict[str, tuple[str, str, str, str]]] = {
+    "COMP-WATCH-04.a": (
+        "after DeleteSandbox answered deleted=true, each open WatchSandboxes stream gets an event "
+        "'deleted' with the sandbox's id within 30 s",
+        "1 of 3 streams got it; the two that were opened later got nothing in 30 s",
+        "The sandbox stays in 'Deleting' until the gateway's sweep a minute later.",
+        "Give every stream a queue of its own, and put the deletion into all of them.",
+    ),
+    "COMP-STAT-02.a": (
+        "while Ready is False and the sandbox starts, its reason is one of Starting, "
+        "DependenciesNotReady, ContainerStarting, HealthCheckStarting, ReconcilerError",
+        "reason 'Pulling'",
+        "Each new sandbox shows as 'Error' for the seconds in which its image is fetched.",
+        "Set the condition's reason to 'Starting' and say what is going on in its message.",
+    ),
+    "SEC-LOG-01.a": (
+        "no sandbox_token in the driver's log",
+        "one line holds the sandbox_token of cf-7-a, as JSON",
+        "Whoever reads the driver's log can act as any sandbox.",
+        "Log a request's method and id, never the message itself.",
+    ),
+    "COMP-GET-03.a": (
+        "GetSandbox answers within 1 s",
+        "2.4 s at the median of 5 calls",
+        "`openshell sandbox list` hangs for seconds while sandboxes are being swept.",
+        "Answer from what the driver knows, and ask the platform in the background.",
+    ),
+}
+
 
 def everything(**changes: Any) -> Report:
     """A run in which every outcome occurs."""
@@ -75,7 +107,7 @@ def calm(**changes: Any) -> Report:
 
 def report(
     *,
-    troubles: dict[str, tuple[Outcome, tuple[str, ...], str]],
+    troubles: Troubles,
     extras: bool,
     services: tuple[ServiceName, ...] = ("compute", "credentials", "credential-store"),
     complete: bool = True,
@@ -129,7 +161,8 @@ def result(check: str = "COMP-GET-01.a", **changes: Any) -> Result:
         "outcome": outcome,
     }
     if outcome in ("fail", "warn", "waived"):
-        fields["failure"] = failure()
+        words = ("expected", "observed", "sees", "mend")
+        fields["failure"] = failure(**dict(zip(words, _WHY.get(check, ()), strict=False)))
         fields["fingerprint"] = f"sha256:{check.lower()}"
     return Result.model_validate({**fields, **changes})
 
@@ -172,9 +205,7 @@ def _transcript() -> list[Exchange]:
     return [Exchange.model_validate(dict(zip(names, row, strict=True))) for row in rows]
 
 
-def _results(
-    service: ServiceName, troubles: dict[str, tuple[Outcome, tuple[str, ...], str]]
-) -> Iterator[Result]:
+def _results(service: ServiceName, troubles: Troubles) -> Iterator[Result]:
     for number, (clause, profile, level, text) in enumerate(_rules(service)):
         for letter, twist in (("a", ""), ("b", rules.TWISTS[number % len(rules.TWISTS)])):
             check = f"{clause}.{letter}"
@@ -195,9 +226,7 @@ def _results(
                 )
 
 
-def _outcome(
-    troubles: dict[str, tuple[Outcome, tuple[str, ...], str]], check: str, preset: str
-) -> tuple[Outcome, str]:
+def _outcome(troubles: Troubles, check: str, preset: str) -> tuple[Outcome, str]:
     outcome, presets, reason = troubles.get(check, ("pass", (), ""))
     return (outcome, reason) if not presets or preset in presets else ("pass", "")
 
@@ -221,7 +250,7 @@ def _clauses(services: tuple[ServiceName, ...]) -> Iterator[ClauseText]:
                 id=clause,
                 text=f"{text[0].upper()}{text[1:]}.",
                 source="gateway",
-                where="NVIDIA/OpenShell@2f7fb65 crates/openshell-server/src/compute/mod.rs:3279-3315",
+                where="NVIDIA/OpenShell@2f7fb65 crates/openshell-server/src/compute/mod.rs:32-33",
                 checks=[f"{clause}.a", f"{clause}.b"],
             )
 
@@ -290,9 +319,17 @@ def _waivers() -> list[WaiverUse]:
     issue = "https://example.com/acme-compute/issues/"
     return [
         WaiverUse(
-            check="CREDF-RES-03.a", issue=issue + "41", owner="@auth", expires="2026-12-01", used=True
+            check="CREDF-RES-03.a",
+            issue=issue + "41",
+            owner="@auth",
+            expires="2026-12-01",
+            used=True,
         ),
         WaiverUse(
-            check="CREDF-RES-02.b", issue=issue + "17", owner="@auth", expires="2027-02-21", used=True
+            check="CREDF-RES-02.b",
+            issue=issue + "17",
+            owner="@auth",
+            expires="2027-02-21",
+            used=True,
         ),
     ]

@@ -17,7 +17,7 @@ COMP-CAP-01 core MUST capabilities answer at once, without asking the backend
 COMP-CAP-02 core MUST the driver has a name and a version
 COMP-CAP-03 core SHOULD the default image is an image reference
 COMP-VAL-01 core MUST a valid sandbox passes validation without being created
-COMP-VAL-02 core MUST a template that cannot work is refused with INVALID_ARGUMENT or FAILED_PRECONDITION
+COMP-VAL-02 core MUST a template that cannot work is refused with FAILED_PRECONDITION
 COMP-VAL-04 core MUST validation has no side effect
 COMP-IN-01 core MUST unknown fields of a later gateway are ignored
 COMP-IN-03 core MUST the sandbox's environment reaches its process unchanged
@@ -34,7 +34,7 @@ COMP-LIST-01 core MUST list holds every sandbox, stopped and deleting ones too
 COMP-LIST-02 resilience MUST an unreachable backend is an error, never an empty list
 COMP-LIST-04 core MUST no id occurs twice in a list
 COMP-STAT-01 core MUST Ready has one of the words True, False, Unknown
-COMP-STAT-02 lifecycle MUST a sandbox that is starting gives a reason that gateways take for transient
+COMP-STAT-02 lifecycle MUST a sandbox that is starting gives a reason known as transient
 COMP-STAT-04 lifecycle MUST a sandbox is Ready once its process runs
 COMP-STAT-07 core INFO transition times come from the platform
 COMP-WATCH-01 lifecycle MUST a new watch begins with every sandbox

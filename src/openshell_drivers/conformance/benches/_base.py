@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
 import anyio
 
 from openshell_drivers.conformance._backend import Backend
-from openshell_drivers.conformance._caller import Caller, Reply, Transcript, channel_to
+from openshell_drivers.conformance._caller import (
+    PATIENCE,
+    Caller,
+    Reply,
+    Transcript,
+    channel_to,
+)
 from openshell_drivers.conformance._canaries import Canaries
 from openshell_drivers.conformance._checks import Check
-from openshell_drivers.conformance._instances import Instance
+from openshell_drivers.conformance._instances import Instance, TargetNotReady
 from openshell_drivers.conformance._ledger import Ledger
 from openshell_drivers.conformance._outcomes import Blocked, Broken, NotApplicable
 from openshell_drivers.conformance._profile import Profile
@@ -132,15 +141,21 @@ class Bench:
             raise RuntimeError("the bench has not begun")
         return self._caller
 
+    async def ping(self, caller: Caller | None = None, *, patience: float = PATIENCE) -> Reply[Any]:
+        """Ask the smallest thing that every driver of the service answers, backend or not."""
+        raise NotImplementedError
+
     @property
     def authority(self) -> str:
         """What the line's client calls the driver."""
         return self.preset.authority
 
     @asynccontextmanager
-    async def another_caller(self, service: str = "") -> AsyncIterator[Caller]:
+    async def another_caller(
+        self, service: str = "", *, socket: Path | None = None, authority: str = ""
+    ) -> AsyncIterator[Caller]:
         """A channel of its own, as a second gateway has; for `service` instead of the bench's."""
-        channel = channel_to(self.instance.socket, self.authority)
+        channel = channel_to(socket or self.instance.socket, authority or self.authority)
         try:
             yield Caller(channel, service or self.service, self.preset, self.transcript)
         finally:
@@ -197,6 +212,31 @@ class Bench:
 
     # The process
 
+    @asynccontextmanager
+    async def spare(self) -> AsyncIterator[Instance]:
+        """Another instance of the driver, not started, with a folder and a platform of its own."""
+        folder = Path(tempfile.mkdtemp(prefix="x", dir=self.instance.folder.parent))
+        made = Instance(self.instance.target, self.profile, folder, self.world.ledger)
+        try:
+            yield made
+        finally:
+            await made.close()
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @asynccontextmanager
+    async def started_spare(self) -> AsyncIterator[Instance]:
+        """The same, serving. `Blocked` if it does not come up."""
+        async with self.spare() as made:
+            await self.started(made)
+            yield made
+
+    async def started(self, instance: Instance) -> None:
+        """Start an instance. `Blocked` if it does not come up."""
+        try:
+            await instance.start()
+        except TargetNotReady as error:
+            raise Blocked(f"another process of the driver does not serve: {error}") from None
+
     async def kill_and_restart(self) -> None:
         """``kill -9`` the driver and start it again with what it kept."""
         self.transcript.note("process", "kill -9")
@@ -206,5 +246,8 @@ class Bench:
     async def restart(self) -> None:
         """Start the driver again after its end."""
         self.transcript.note("process", "started again")
-        await self.instance.restart()
+        try:
+            await self.instance.restart()
+        except TargetNotReady as error:
+            raise Blocked(f"the driver does not come up again: {error}", "COMP-SOCK-04") from None
         await self.reconnect()

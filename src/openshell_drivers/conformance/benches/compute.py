@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -24,12 +25,19 @@ from openshell_drivers.conformance.benches._watchlog import WatchLog
 from openshell_drivers.conformance.report.model import Leak
 from openshell_drivers.testing.gateway import Gateway, Phase, derive_phase
 from openshell_drivers.testing.gateway._handshake import metadata
+from openshell_drivers.testing.gateway._phases import stop_confirmed
 
 Created = Reply[wire.CreateSandboxResponse]
 Observed = Reply[wire.GetSandboxResponse]
 #: Until a list may lag behind what Get and the watch say: gateways look once a minute.
 LAG: Final = 6.0
 _DEFAULT_COMMAND: Final = ("/bin/sleep", "3600")
+_PUBLIC_KEY: Final = (
+    "-----BEGIN PUBLIC KEY-----\n"
+    "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n"
+    "-----END PUBLIC KEY-----\n"
+)
+_POLICY: Final = b"\x08\x01"  # a SandboxPolicy with nothing but version 1
 
 
 class ComputeBench(Bench):
@@ -45,6 +53,14 @@ class ComputeBench(Bench):
     def line(self) -> str:
         """F, U or N."""
         return self.preset.line
+
+    async def ping(self, caller: Caller | None = None, *, patience: float = PATIENCE) -> Reply[Any]:
+        """GetCapabilities."""
+        request = wire.GetCapabilitiesRequest(gateway=metadata(self.preset, "compute"))
+        answer = wire.GetCapabilitiesResponse
+        return await (caller or self.caller).ask(
+            "GetCapabilities", request, answer, patience=patience
+        )
 
     # Requests
 
@@ -87,6 +103,7 @@ class ComputeBench(Bench):
             message.status.SetInParent()
         if self.line == "N":
             message.spec.workload_identity.SetInParent()
+            message.spec.policy = message.spec.policy or _POLICY
         return message
 
     def variant(self, kind: str) -> wire.DriverSandbox:
@@ -132,15 +149,56 @@ class ComputeBench(Bench):
         *,
         deadline: float | None = None,
         caller: Caller | None = None,
+        bare: bool = False,
     ) -> Created:
-        """Create, as it comes out. What may exist afterwards is cleaned away after the check."""
+        """Create, as it comes out. What may exist afterwards is cleaned away after the check.
+
+        `bare` leaves out the token and the launch document that the line's gateway mints.
+        """
         if sandbox is not None:
             await self.complete(sandbox)
+            if not bare:
+                await self.mint(sandbox.spec)
             self.remember(sandbox)
         request = wire.CreateSandboxRequest(sandbox=sandbox)
         return await (caller or self.caller).ask(
             "CreateSandbox", request, wire.CreateSandboxResponse, deadline=deadline
         )
+
+    async def mint(self, spec: wire.DriverSandboxSpec) -> None:
+        """Put in the secrets that the line's gateway mints at create, where there are none."""
+        if self.preset.mints_tokens and not spec.sandbox_token:
+            spec.sandbox_token = await self.token("sandbox token")
+        if self.preset.sends_launch and not spec.launch_authentication:
+            spec.launch_authentication = await self.launch_document()
+
+    async def token(self, label: str) -> str:
+        """A secret that is the same for all of the instance's checks under the preset."""
+
+        async def make() -> str:
+            return self.secret(label)
+
+        return await self.known(label, make)
+
+    async def launch_document(self, **more: Any) -> bytes:
+        """What a 0.1.x gateway sends as ``launch_authentication``."""
+        supervisor = {
+            "session_id": self.fresh_id(),
+            "runtime_generation": 1,
+            "session_rotation": 0,
+            "auth_epoch": 1,
+            "gateway_token": await self.token("launch gateway token"),
+            "gateway_expires_at": int(time.time()) + 3600,
+            "sandbox_token": await self.token("launch sandbox token"),
+            "sandbox_expires_at": int(time.time()) + 3600,
+        }
+        document = {
+            "supervisor": supervisor,
+            "gateway_id": "conformance",
+            "verification_keys": [{"key_id": "k1", "public_key_pem": _PUBLIC_KEY}],
+            **more,
+        }
+        return json.dumps(document, separators=(",", ":")).encode()
 
     def remember(self, sandbox: wire.DriverSandbox) -> None:
         """Put a sandbox into the ledger before it can exist."""
@@ -180,9 +238,11 @@ class ComputeBench(Bench):
         *,
         generation: str | None = None,
         identity: str = "",
-        launch: bytes = b"",
+        launch: bytes | None = None,
     ) -> Reply[wire.StartSandboxResponse]:
-        """Start compute again, with a generation of its own unless one is given."""
+        """Start compute again, with a generation and a launch document of its own by default."""
+        if launch is None:
+            launch = await self.launch_document() if self.preset.sends_launch else b""
         request = wire.StartSandboxRequest(
             sandbox_id=sandbox_id,
             name=self._name(sandbox_id, name),
@@ -231,7 +291,7 @@ class ComputeBench(Bench):
         sandbox = await self.made_ready()
         reply = await self.stop(sandbox.id)
         self.need(reply.ok, str(reply), "COMP-STOP-01")
-        await self.reaches(sandbox.id, "Stopped")
+        await self.halts(sandbox.id)
         return sandbox
 
     async def can_stop(self) -> None:
@@ -286,8 +346,8 @@ class ComputeBench(Bench):
         deadline = time.monotonic() + 10
         while True:
             reply = await self.get(sandbox_id)
-            if reply.ok:
-                return reply.answer.sandbox
+            if reply.ok:  # an OK without a sandbox means to gateways what NOT_FOUND means
+                return reply.answer.sandbox if reply.answer.HasField("sandbox") else None
             if reply.code == "NOT_FOUND":
                 return None
             if reply.code != "UNAVAILABLE" or time.monotonic() > deadline:
@@ -328,6 +388,25 @@ class ComputeBench(Bench):
             f"the sandbox did not get {' or '.join(phases)} within {limit:g} s: Get shows {last}",
             "COMP-STAT-04",
         )
+
+    def halted(self, sandbox: wire.DriverSandbox) -> bool:
+        """Whether an observation ends a stop: not every way to say so is the phase Stopped."""
+        status = self.status(sandbox)
+        return status is not None and stop_confirmed(status)
+
+    async def halts(self, sandbox_id: str) -> wire.DriverSandbox:
+        """Wait until Get confirms a stop. `Blocked` if it does not."""
+        limit = self.profile.compute.timeouts.stopped
+        deadline = time.monotonic() + limit
+        while (seen := await self.observed(sandbox_id)) is None or not self.halted(seen):
+            if time.monotonic() > deadline:
+                last = "no such sandbox" if seen is None else self.described(seen)
+                raise Blocked(
+                    f"the stop was not confirmed within {limit:g} s: Get shows {last}",
+                    "COMP-STAT-06",
+                )
+            await anyio.sleep(0.02)
+        return seen
 
     def described(self, sandbox: wire.DriverSandbox) -> str:
         """A sandbox's state in words: the phase that the line reads, and why."""
@@ -388,7 +467,8 @@ class ComputeBench(Bench):
             try:
                 yield gateway
             finally:
-                for record in gateway.records:
+                asked = [each for each in gateway.records if each.spec is not None]
+                for record in asked:  # the fork adopts what belongs to others
                     self.remember(
                         wire.DriverSandbox(
                             id=record.id, name=record.name, workspace=record.workspace
@@ -424,7 +504,9 @@ class ComputeBench(Bench):
             if reply.ok and not reply.answer.deleted:
                 return True
             seen = await self.get(sandbox.id, sandbox.name)
-            if seen.code in {"NOT_FOUND", "INVALID_ARGUMENT"}:
+            if seen.code in {"NOT_FOUND", "INVALID_ARGUMENT"} or (
+                seen.ok and not seen.answer.HasField("sandbox")
+            ):
                 return True
             await anyio.sleep(pause)
             pause = min(pause * 1.6, 0.5)

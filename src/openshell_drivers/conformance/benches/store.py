@@ -11,7 +11,7 @@ import anyio
 from openshell_drivers._services.names import CREDENTIAL_STORE
 from openshell_drivers._wire import credential_driver_pb2 as wire
 from openshell_drivers._wire import datamodel_pb2 as datamodel
-from openshell_drivers.conformance._caller import Caller, Reply
+from openshell_drivers.conformance._caller import PATIENCE, Caller, Reply
 from openshell_drivers.conformance.benches._base import Bench
 from openshell_drivers.conformance.report.model import Leak
 from openshell_drivers.testing.gateway._handshake import metadata
@@ -56,6 +56,16 @@ class StoreBench(Bench):
     def authority(self) -> str:
         """What the line's client calls the driver."""
         return self.preset.credentials_authority
+
+    async def ping(self, caller: Caller | None = None, *, patience: float = PATIENCE) -> Reply[Any]:
+        """GetCapabilities."""
+        request = wire.GetCredentialDriverCapabilitiesRequest(
+            gateway=metadata(self.preset, "credentials")
+        )
+        answer = wire.GetCredentialDriverCapabilitiesResponse
+        return await (caller or self.caller).ask(
+            "GetCapabilities", request, answer, patience=patience
+        )
 
     def slot(self, **changes: str) -> Slot:
         """A place that nothing is stored at: a provider, a key and a workspace of its own."""

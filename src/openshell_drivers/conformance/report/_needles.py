@@ -42,7 +42,7 @@ def needles(index: int, secret: str) -> Iterator[Needle]:
     raw = secret.encode("utf-8", "surrogatepass")
     if not raw:
         return
-    for data in dict.fromkeys([raw, *_encodings(secret, raw), *_lines(secret)]):
+    for data in dict.fromkeys([raw, *_encodings(secret, raw)]):
         yield Needle(index, data, len(data))
     for part in _parts(secret, raw):
         yield Needle(index, part, WINDOW)
@@ -75,23 +75,13 @@ def _base64(raw: bytes) -> Iterator[bytes]:
         yield shifted[head:tail]
 
 
-def _lines(secret: str) -> Iterator[bytes]:
-    """Logs are read by the line, and a key has many."""
-    lines = secret.splitlines()
-    if len(lines) > 1:
-        for line in lines:
-            if len(line.strip()) >= WINDOW and not line.startswith("-----"):
-                yield line.strip().encode("utf-8", "surrogatepass")
-
-
 def _parts(secret: str, raw: bytes) -> Iterator[bytes]:
     """What a part may be cut from. Of a signed token only the signature is its own: its head is
-    that of every token, and its claims are no secret."""
+    that of every token, and its claims are no secret. A key's lines count, without its frame."""
     signed = _SIGNED.fullmatch(secret)
     if signed is not None:
         raw = signed.group(1).encode()
-    if len(raw) > 2 * _EDGE:
-        yield raw[:_EDGE]
-        yield raw[-_EDGE:]
-    elif len(raw) > WINDOW:
-        yield raw
+    for edge in [raw[:_EDGE], raw[-_EDGE:]] if len(raw) > 2 * _EDGE else [raw]:
+        for line in edge.splitlines():
+            if len(line) >= WINDOW and not line.startswith(b"-----"):
+                yield line

@@ -48,9 +48,7 @@ KINDS: Final[Mapping[Kind, str]] = {
     "level-changed": "checks that are required more or less strictly now",
 }
 
-_HOLDS: Final[frozenset[Outcome]] = frozenset(
-    ("pass", "info", "not-applicable", "unexpected-pass")
-)
+_HOLDS: Final[frozenset[Outcome]] = frozenset(("pass", "info", "not-applicable", "unexpected-pass"))
 _GROUP: Final[Mapping[Outcome, str]] = {
     **dict.fromkeys(_HOLDS, "holds"),
     **dict.fromkeys(UNJUDGED, "unjudged"),

@@ -47,7 +47,9 @@ def to_text(report: Report) -> str:
     Raises ValueError for a figure that JSON has no word for (NaN, infinity).
     """
     document = ordered(report).model_dump(mode="json", by_alias=True)
-    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    return (
+        json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    )
 
 
 def write(report: Report, path: Path) -> None:

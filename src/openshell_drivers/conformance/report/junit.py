@@ -51,9 +51,7 @@ def _suites(results: Iterable[Result]) -> Iterator[tuple[tuple[str, str], list[R
     yield from together.items()
 
 
-def _suite(
-    root: Element, report: Report, name: str, preset: str, results: list[Result]
-) -> None:
+def _suite(root: Element, report: Report, name: str, preset: str, results: list[Result]) -> None:
     suite = SubElement(
         root, "testsuite", name=f"{name} [{preset}]", timestamp=_clean(report.run.started)
     )

@@ -38,9 +38,9 @@ Mode = Literal["spawned", "attached"]
 
 
 class Part(BaseModel):
-    """Frozen, and open to keys of later versions."""
+    """Frozen, and open to keys of later versions. Docstrings become the schema's descriptions."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
 
 class Exchange(Part):
@@ -92,6 +92,8 @@ class Result(Part):
     notes: list[str] = []
     """Observations that are no failures."""
     blocked_by: str = ""
+    once: bool = False
+    """Whether the gateway's line makes no difference: run under one preset, valid for all."""
     revision: int = 1
     """Raised when the check's meaning changes: results of different revisions do not compare."""
     repeat: str = ""
@@ -231,4 +233,6 @@ class Report(Part):
     waivers: list[WaiverUse] = []
     warnings: list[str] = []
 
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", populate_by_name=True, use_attribute_docstrings=True
+    )

@@ -26,9 +26,9 @@ class Redactor:
     """Knows some secrets; give it more with `add`.
 
     Found are a secret as it is, as base64 and base64url (also inside something longer that was
-    encoded), as hex, URL-encoded and JSON-escaped, any line of one that has several, and any
-    `WINDOW` bytes of its own. Of a signed token (a JWT) such a part counts only from its signature,
-    of a value of more than 2 KiB only from its first and last KiB.
+    encoded), as hex, URL-encoded and JSON-escaped, and any `WINDOW` bytes of one of its lines. Of a
+    signed token (a JWT) such a part counts only from its signature, of a key not from its frame, of
+    a value of more than 2 KiB only from its first and last KiB.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:

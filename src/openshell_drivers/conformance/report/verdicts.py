@@ -41,9 +41,7 @@ EXECUTED: Final[frozenset[Outcome]] = frozenset(
     ("pass", "fail", "warn", "info", "waived", "unexpected-pass")
 )
 #: What a MUST may be without spoiling a verdict.
-GOOD: Final[frozenset[Outcome]] = frozenset(
-    ("pass", "waived", "unexpected-pass", "not-applicable")
-)
+GOOD: Final[frozenset[Outcome]] = frozenset(("pass", "waived", "unexpected-pass", "not-applicable"))
 #: What could not be judged for want of something.
 UNJUDGED: Final[frozenset[Outcome]] = frozenset(
     ("not-testable", "not-observable", "blocked", "error")

@@ -28,7 +28,7 @@ OUTCOME_WORDS: Final[Mapping[Outcome, Word]] = MappingProxyType(
         "pass": Word("✓", "pass", "holds", "good"),
         "fail": Word("✕", "fail", "a rule that gateways rely on does not hold", "bad"),
         "warn": Word("!", "warning", "a recommendation is not followed", "warn"),
-        "info": Word("i", "note", "observed; there is no right or wrong", "note"),
+        "info": Word("i", "note", "observed; there is no right or wrong", "told"),
         "not-applicable": Word("–", "not applicable", "the driver may do without", "quiet"),
         "not-testable": Word("?", "not testable", "something has to be supplied first", "open"),
         "not-observable": Word("∅", "not observable", "cannot be seen in this mode", "open"),
@@ -91,30 +91,37 @@ def failing(report: Report, *outcomes: Outcome) -> int:
 
 
 def headline(report: Report) -> str:
-    """The verdict in one plain sentence."""
-    gateways = count(len(report.run.presets), "gateway line")
+    """The verdict in one plain sentence or two."""
+    each = f"under each of {len(report.run.presets)} gateway lines"
     chosen = "" if report.run.selection == "full" else " Only a selection of the checks was run."
     match report.verdict:
         case "conformant":
-            said = f"Every required check that applies holds under {gateways}."
+            said = f"Every required check that applies holds, {each}."
         case "conformant-with-waivers":
             waived = failing(report, "waived", "unexpected-pass")
-            said = f"All holds under {gateways} but {count(waived, 'check')} excused by waivers."
+            said = f"All else holds, {each}; {count(waived, 'check')} excused by a waiver."
         case "partial":
-            said = f"Nothing failed, but {_unjudged(report)} could not be judged."
+            said = f"Nothing fails, but {_unjudged(report)} could not be judged."
         case "non-conformant":
-            broken = count(failing(report, "fail"), "check fails", "checks fail")
-            said = f"{broken}: a gateway relies on what they hold."
+            said = _broken(report)
         case "incomplete":
             run = report.run
             said = f"The run was cut short: {run.executed} of {run.planned} results are in."
     return said + chosen
 
 
+def _broken(report: Report) -> str:
+    failures = [each for each in report.results if each.outcome == "fail"]
+    rules = count(len({each.clause for each in failures}), "rule")
+    seen = {each.preset for each in failures}
+    once = any(each.once for each in failures)  # then it fails under all of them
+    well = [] if once else [preset for preset in report.run.presets if preset not in seen]
+    spared = f" Nothing fails under {listed(well)}." if well else ""
+    return f"It breaks {rules} that gateways rely on.{spared}"
+
+
 def _unjudged(report: Report) -> str:
     musts = {
-        each.check
-        for each in report.results
-        if each.level == "MUST" and each.outcome in UNJUDGED
+        each.check for each in report.results if each.level == "MUST" and each.outcome in UNJUDGED
     }
     return count(len(musts), "required check") if musts else "a whole profile"

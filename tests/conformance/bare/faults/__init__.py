@@ -1,30 +1,31 @@
-"""Faults: one changed decision each, which one check of the suite must find. Variants: legal oddity.
+'''Faults: one changed decision each, which the suite must find. Variants: odd but legal.
 
-A fault is a function that changes the driver before it serves. Write it into the module of its
-topic; every module here is loaded, and ``python -m tests.conformance.bare --fault NAME`` applies it:
+A fault is a function that changes the driver before it serves. It stands in the module of its
+topic; all modules here are loaded. ``python -m tests.conformance.bare --fault NAME`` applies it.
 
     @fault("get-unknown-is-ok", kills=("COMP-GET-01",))
     def _(driver: Driver) -> None:
-        \"\"\"An unknown id is answered with an empty OK.\"\"\"
+        """An unknown id is answered with an empty OK."""
 
         @override(driver.compute, "get_sandbox")
         async def _(original: Any, request: Any) -> Any:
-            try:
-                return await original(request)
-            except NotFound:
+            if driver.compute.find(request.sandbox_id) is None:
                 return driver.compute.messages.GetSandboxResponse()
+            return await original(request)
 
-`override` replaces a method of one object; the replacement gets the original first. A constant is
-just assigned (``driver.socket.mode = 0o666``). Where decisions live: ``driver.compute`` (RPCs by
-name, `find`, `make`, `begin`, `greet`, `told`, ``judge``, ``handshake``, ``workloads``, ``locks``),
-``driver.snapshots`` (status, `ready`, `condition`), ``driver.observer`` and ``driver.hub`` (the
-watch), ``driver.platform`` and its ``resources`` (time, states, what is kept), ``driver.credentials``
-with ``cache`` and ``issuer``, ``driver.store`` with ``handles`` and ``vault``, ``driver.calls``
-(headers, `before`, `encode`, `status`, `record`), ``driver.socket``, ``driver.log``, ``driver.drain``.
+`override` replaces a method of one object; the replacement gets the original as its first argument.
+Constants are assigned: ``driver.socket.mode = 0o666``. Change one decision only, in three to ten
+lines; the docstring's first line is what reports show, ``kills`` names the clauses that it breaks.
+A variant has ``@variant(NAME)`` instead and breaks none. The decisions, by their place:
 
-One decision only, in three to ten lines; ``kills`` names the clauses that it breaks. A variant is
-written with ``@variant(name)``, breaks nothing, and must be passed by every check.
-"""
+- ``driver.compute``: a method for each RPC, and what they share (`find`, `make`, `greet`,
+  `told`); in it ``judge`` (the rules of Validate), ``handshake``, ``workloads``, ``locks``
+- ``driver.snapshots``: what is said; ``driver.observer``, ``driver.hub``: when, and to whom
+- ``driver.platform`` and its ``resources``: states and how long they take; ``driver.switch``
+- ``driver.credentials``: ``cache``, ``issuer``; ``driver.store``: ``handles``, ``vault``
+- ``driver.calls``: headers, `before`, `parse`, `encode`, `status`, `record`; ``driver.log``
+- ``driver.socket``: each rule of the path; ``driver.drain``, ``driver.listen_to_signals``: the end
+'''
 
 from __future__ import annotations
 

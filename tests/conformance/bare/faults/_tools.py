@@ -20,7 +20,9 @@ class Fault:
     name: str
     change: Change
     kills: tuple[str, ...]
-    """The clauses that it breaks; a variant, and the null fault, break none."""
+    """The checks, or all of a clause, that must fail; none for a variant and the null fault."""
+    also: tuple[str, ...] = ()
+    """Those that may fail as well, since it truly breaks them too."""
 
     @property
     def text(self) -> str:
@@ -31,13 +33,15 @@ class Fault:
 FOUND: Final[dict[str, Fault]] = {}
 
 
-def fault(name: str, *, kills: Sequence[str]) -> Callable[[Change], Change]:
-    """Register a change that breaks these clauses."""
+def fault(
+    name: str, *, kills: Sequence[str], also: Sequence[str] = ()
+) -> Callable[[Change], Change]:
+    """Register a change that these checks, or those of these clauses, must find."""
 
     def register(change: Change) -> Change:
         if name in FOUND:
             raise ValueError(f"two faults are called {name!r}")
-        FOUND[name] = Fault(name, change, tuple(kills))
+        FOUND[name] = Fault(name, change, tuple(kills), tuple(also))
         return change
 
     return register

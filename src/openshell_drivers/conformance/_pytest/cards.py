@@ -1,0 +1,78 @@
+"""`card`: a failure, for an author who reads nothing else."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from openshell_drivers._logs import printable
+from openshell_drivers.conformance._clauses import clauses
+from openshell_drivers.conformance._client import Event
+
+_WIDTH: Final = 100
+_LABEL: Final = 10
+_CALLS: Final = 6
+_LINES: Final = 6
+_LONGEST: Final = 4000
+
+
+def card(results: Sequence[Event]) -> str:
+    """Show one failure, and all gateways under which it is the same."""
+    return "\n".join(_lines(results))
+
+
+def grouped(results: Iterable[Event]) -> list[list[Event]]:
+    """Put together what is the same failure under several gateways."""
+    groups: dict[tuple[str, str], list[Event]] = {}
+    for result in results:
+        groups.setdefault((result["check"], result["fingerprint"]), []).append(result)
+    return list(groups.values())
+
+
+def _lines(results: Sequence[Event]) -> Iterator[str]:
+    first = results[0]
+    failure = first["failure"]
+    clause = clauses().get(first["clause"])
+    yield f"{first['check']}  {first['title']}"
+    yield from _field("under", _under(results))
+    if clause is not None:
+        where = f" ({clause.source}: {clause.where})" if clause.where else f" ({clause.source})"
+        yield from _field("rule", clause.text + where)
+    yield from _field("expected", failure["expected"])
+    yield from _field("observed", failure["observed"])
+    yield from _field("user sees", failure["sees"])
+    yield from _field("mend", failure["mend"])
+    yield from _block("last calls", [_call(each) for each in failure["transcript"][-_CALLS:]])
+    yield from _block("driver's log", failure["log"][-_LINES:])
+    yield from _field("again", first["repeat"], wrap=False)
+
+
+def _under(results: Sequence[Event]) -> str:
+    levels: dict[str, list[str]] = {}
+    for result in results:
+        levels.setdefault(result["level"], []).append(result["preset"])
+    return "; ".join(f"{', '.join(presets)} ({level})" for level, presets in levels.items())
+
+
+def _call(call: Event) -> str:
+    said = f"{call['code']} {call['message']}".strip()
+    asked = f"{call['rpc']} {call['request']}".strip()
+    return f"{call['at']:7.3f} s  {asked}" + (f"  ->  {said}" if said else "")
+
+
+def _field(label: str, text: str, *, wrap: bool = True) -> Iterator[str]:
+    text = printable(text, _LONGEST)
+    if text:
+        indent = " " * (_LABEL + 2)
+        lines = (
+            textwrap.wrap(text, _WIDTH - len(indent), break_on_hyphens=False) if wrap else [text]
+        )
+        yield f"  {label:{_LABEL}}{lines[0]}"
+        yield from (indent + line for line in lines[1:])
+
+
+def _block(label: str, lines: Sequence[str]) -> Iterator[str]:
+    if lines:
+        yield f"  {label}"
+        yield from (f"    {printable(line, 200)}" for line in lines)

@@ -1,0 +1,60 @@
+"""The kill matrix: every check is killed by a fault, every fault by its checks and by no others."""
+
+from __future__ import annotations
+
+import pytest
+
+from openshell_drivers.conformance._checks import checks
+from tests.conformance.matrix.harness import Fault, column, faults, judge
+
+FAULTS = {name: fault for name, fault in faults().items() if fault.kills}
+
+
+def named(names: tuple[str, ...]) -> set[str]:
+    """Checks by id, or all of a clause."""
+    return {c.id for c in checks().values() if c.id in names or c.clause in names}
+
+
+def killed(fault: Fault, *, rough: bool, only: set[str] | None = None) -> set[str]:
+    """The checks that a fault makes fail."""
+    units = [
+        unit
+        for unit in column()
+        if (only is None and not (unit.check.own or unit.check.last) and not rough)
+        or (only is not None and unit.check.id in only)
+    ]
+    return set(judge(units, fault.name).with_outcome("fail", "warn"))
+
+
+def test_every_check_has_a_killer() -> None:
+    killers: set[str] = set()
+    for fault in FAULTS.values():
+        killers |= named(fault.kills)
+    figures = {check.id for check in checks().values() if check.profile == "performance"}
+    assert sorted(set(checks()) - killers - figures) == []
+
+
+def test_every_fault_names_checks_that_there_are() -> None:
+    known = {c.id for c in checks().values()} | {c.clause for c in checks().values()}
+    strange = {
+        name: sorted({*fault.kills, *fault.also} - known)
+        for name, fault in FAULTS.items()
+        if not {*fault.kills, *fault.also} <= known
+    }
+    assert strange == {}
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("name", FAULTS)
+def test_its_checks_kill_it(name: str) -> None:
+    wanted = named(FAULTS[name].kills)
+    assert killed(FAULTS[name], rough=True, only=wanted) == wanted
+
+
+@pytest.mark.matrix
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", FAULTS)
+def test_no_other_check_kills_it(name: str) -> None:
+    fault = FAULTS[name]
+    allowed = named((*fault.kills, *fault.also))
+    assert sorted(killed(fault, rough=False) - allowed) == []

@@ -1,0 +1,38 @@
+"""What is odd but legal passes every check under every preset, and so does the driver itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from openshell_drivers.conformance._units import Selection, plan
+from openshell_drivers.testing.gateway import PRESETS
+from tests.conformance.matrix.harness import SERVICES, faults, judge
+
+BAD = ("fail", "warn", "error", "blocked", "not-testable")
+VARIANTS = [name for name, fault in faults().items() if not fault.kills]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_bare_driver_passes_everything(preset: str) -> None:
+    units = plan(Selection(presets=(preset,)), SERVICES)
+    judged = judge(units)
+    bad = {r.check: (r.outcome, r.reason) for r in judged.results if r.outcome in BAD}
+    assert bad == {}
+    assert judged.leaks == []
+
+
+@pytest.mark.matrix
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_legal_variant_passes_everything(name: str, preset: str) -> None:
+    units = plan(Selection(presets=(preset,)), SERVICES)
+    judged = judge(units, name)
+    bad = {
+        r.check: (r.outcome, r.reason)
+        for r in judged.results
+        if r.outcome in BAD and not (r.outcome == "blocked" and name == "optional-rpcs-missing")
+    }
+    assert bad == {}
+    assert judged.leaks == []

@@ -1,6 +1,6 @@
 # Every target makes what it needs under the tree first. make help lists them.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types wire-check compat bench wire format clean
+.PHONY: help venv demo test lint types wire-check compat matrix bench wire format clean
 
 PYTHON_RUN := .venv/bin/python
 
@@ -29,6 +29,9 @@ wire-check: venv ## that the generated code is what proto/ says
 
 compat: venv ## the tests on the oldest supported dependencies
 	$(PYTHON_RUN) scripts/compat
+
+matrix: venv ## every fault of the bare driver against every check; half an hour
+	$(PYTHON_RUN) -m pytest -n 2 -m matrix tests/conformance/matrix
 
 bench: venv ## the benchmarks; a few minutes
 	$(PYTHON_RUN) -m benchmarks.run

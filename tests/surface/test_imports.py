@@ -20,6 +20,8 @@ LIGHT: Final = {
     "openshell_drivers.settings": (*WIRE, "anyio", *REST),
     "openshell_drivers.registry": (*WIRE, "anyio", "pydantic", "yaml", "httpx"),
     "openshell_drivers.cli": (*WIRE, "anyio", *REST),
+    "openshell_drivers.conformance": (*WIRE, *LOOP, *REST),
+    "openshell_drivers.conformance.plugin": (*WIRE, *LOOP, "pydantic", "yaml", "httpx"),
     "openshell_drivers.server": REST,
     "openshell_drivers.client": REST,
 }

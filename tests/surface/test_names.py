@@ -19,7 +19,16 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 SOURCE: Final = Path(openshell_drivers.__file__).parent
 
 MODULES: Final = {
-    *("backoff", "cli", "client", "compute", "config", "credential_store", "credentials"),
+    *(
+        "backoff",
+        "cli",
+        "client",
+        "compute",
+        "config",
+        "conformance",
+        "credential_store",
+        "credentials",
+    ),
     *("driver", "environment", "errors", "feed", "launch", "naming", "quantities", "reference"),
     *("registry", "secrets", "server", "settings", "testing", "token_file", "tokens"),
 }
@@ -42,6 +51,7 @@ NAMES: Final = {
         *("BlockingConnection", "ComputeClient", "Connection", "CredentialStoreClient"),
         *("CredentialsClient", "StoredRef", "connect", "connect_blocking"),
     },
+    "openshell_drivers.conformance": {"Profile"},
     "openshell_drivers.registry": {
         *("DRIVER_GROUP", "PLUGIN_GROUP", "Offer", "find", "hookimpl", "offers"),
     },

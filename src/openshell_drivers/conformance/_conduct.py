@@ -38,7 +38,9 @@ BENCHES: Final[dict[str, type[Bench]]] = {
 #: How many checks are under way at once, and how many driver processes.
 _AT_ONCE: Final = 8
 _PROCESSES: Final = 4
-_CLEANING: Final = 60.0
+_CLEANING: Final = 120.0
+#: Milliseconds after which a call that was under way when a check was given up has hung.
+_HUNG: Final = 20_000
 _FROM_PROFILE: Final = {
     "unpullable": "compute",
     "refused": "compute",
@@ -223,13 +225,21 @@ async def _attempt(bench: Bench) -> BaseException | None:
         async with asyncio.timeout(check.limit):
             await check.run(bench)
     except TimeoutError:
-        return Broken(
-            f"the check comes to its end within {check.limit:g} s",
-            "the driver kept it longer; the transcript shows where",
-        )
+        return _too_long(bench)
     except Exception as error:  # noqa: BLE001  # whatever a check raises is its outcome
         return error
     return None
+
+
+def _too_long(bench: Bench) -> BaseException:
+    """What it means that a check was given up: a call that hung, or a driver that is slow."""
+    limit = bench.check.limit
+    hung = [c for c in bench.transcript.calls if c.code == "CANCELLED" and c.milliseconds > _HUNG]
+    if not hung:
+        calls = len(bench.transcript.calls)
+        return Blocked(f"it was given up after {limit:g} s; its last {calls} calls were answered")
+    words = f"{hung[-1].rpc} had no answer for {hung[-1].milliseconds / 1000:.0f} s"
+    return Broken(f"every call is answered, and the check ends within {limit:g} s", words)
 
 
 def _groups(units: Iterable[Unit]) -> list[list[Unit]]:

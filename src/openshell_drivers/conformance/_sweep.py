@@ -27,6 +27,8 @@ from openshell_drivers.conformance._request import TargetRequest
 from openshell_drivers.testing.gateway import PRESETS
 
 _GONE: Final = 60.0
+FRONT: Final = "osd-run-"
+"""How the folder of a front is called."""
 _Row = Mapping[str, Any]
 
 
@@ -40,6 +42,8 @@ class Leftover:
     began: float
     """Seconds since the epoch."""
     folder: Path
+    events: Path
+    """What its front was reading, in a folder of the front's own."""
     target: TargetRequest
     profile: Profile
     processes: tuple[int, ...]
@@ -75,6 +79,7 @@ def _leftover(path: Path) -> Leftover | None:
         path=path,
         began=path.stat().st_mtime,
         folder=Path(head["folder"]),
+        events=Path(head["events"]),
         target=TargetRequest.model_validate(head["target"]),
         profile=Profile.model_validate(head["profile"]),
         processes=tuple(
@@ -100,6 +105,8 @@ async def sweep(leftover: Leftover) -> list[str]:
         problems += await _at(leftover, socket, rows)
     if not problems:
         shutil.rmtree(leftover.folder, ignore_errors=True)
+        if leftover.events.parent.name.startswith(FRONT):
+            shutil.rmtree(leftover.events.parent, ignore_errors=True)
         leftover.path.unlink(missing_ok=True)
     return problems
 

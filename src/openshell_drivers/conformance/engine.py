@@ -33,6 +33,7 @@ from openshell_drivers.conformance._ledger import Ledger
 from openshell_drivers.conformance._offers import profile_for
 from openshell_drivers.conformance._publish import publish
 from openshell_drivers.conformance._request import Request
+from openshell_drivers.conformance._sweep import FRONT
 from openshell_drivers.conformance._units import Selection, Unit, plan
 from openshell_drivers.conformance._waivers import Waiver, WaiverError, read_waivers, waived
 from openshell_drivers.conformance.benches._base import Stall, World
@@ -87,6 +88,7 @@ class Engine:
             engine=os.getpid(),
             began=began_at(os.getpid()),
             folder=str(folder),
+            events=str(request.events),
             target=request.target.model_dump(mode="json"),
             profile=profile.model_dump(mode="json"),
         )
@@ -265,6 +267,7 @@ def _described(unit: Unit) -> dict[str, str]:
 def main(path: str) -> int:
     """Run the request in the file; the exit status."""
     request = Request.model_validate_json(Path(path).read_text("utf-8"))
+    parent = os.getppid()
     events = Events(request.events)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # its parent gets it too, and closes our input
     try:
@@ -285,6 +288,9 @@ def main(path: str) -> int:
         raise
     finally:
         events.close()
+        folder = request.events.parent
+        if os.getppid() != parent and folder.name.startswith(FRONT):
+            shutil.rmtree(folder, ignore_errors=True)  # nobody is left to read it
 
 
 if __name__ == "__main__":

@@ -26,16 +26,15 @@ class Relay:
         # Its name may go: a descriptor leads to the socket for as long as it is open.
         handle = os.open(behind, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
 
-        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             peer: socket.socket = writer.get_extra_info("socket")
             if not self.admits(self.uid(peer)):
                 writer.close()
                 return
-            task = asyncio.current_task()
-            assert task is not None
+            work = self._join(reader, writer, f"/proc/self/fd/{handle}")
+            task = asyncio.create_task(work)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-            await self._join(reader, writer, f"/proc/self/fd/{handle}")
 
         self._server = await asyncio.start_unix_server(accept, at)
 

@@ -102,6 +102,7 @@ def test_no_host_changes_a_result(host: Host, kind: str, clean: Judged) -> None:
 
     done = host.pytest(*driver, *HOSTS[kind], f"--openshell-report={report}")
 
+    assert report.exists(), done.text
     assert judged(report) == clean, done.text
     assert done.status == 0, done.text
     assert host.ledgers == []

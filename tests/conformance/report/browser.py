@@ -65,10 +65,10 @@ class Browser:
             mobile=width < 600,
         )
 
-    def scheme(self, scheme: str) -> None:
-        """Prefer ``light`` or ``dark``."""
+    def scheme(self, scheme: str, *, media: str = "") -> None:
+        """Prefer ``light`` or ``dark``, on a screen or on ``print``."""
         feature = {"name": "prefers-color-scheme", "value": scheme}
-        self.devtools("Emulation.setEmulatedMedia", features=[feature])
+        self.devtools("Emulation.setEmulatedMedia", media=media, features=[feature])
 
     def devtools(self, command: str, **arguments: Any) -> Any:
         """Send a command of the DevTools protocol."""

@@ -140,6 +140,7 @@ class TestFilter:
         self, shown: Browser, page: Path
     ) -> None:
         shown.open(page)
+        shown.click('.chip[data-outcome="fail"]')
         shown.type("body", "/")
         shown.type("#search", "watch")
         focused = shown.run("return document.activeElement.id")
@@ -151,6 +152,7 @@ class TestFilter:
 
 class TestCards:
     OPEN = "return document.getElementById('f-COMP-STAT-02.a').closest('details').open"
+    SUMMARY = "details:has([id='f-COMP-STAT-02.a']) > summary"
     CELL = '.matrix a[href="#f-COMP-STAT-02.a"]'
 
     @pytest.mark.parametrize("width", WIDTHS)
@@ -162,11 +164,10 @@ class TestCards:
         shown.click(self.CELL)
 
         assert (before, shown.run(self.OPEN)) == (False, True)
-        summary = "details:has([id='f-COMP-STAT-02.a']) > summary"
-        assert shown.run(VISIBLE, summary)
+        assert shown.run(VISIBLE, self.SUMMARY)
         covered = "const b = document.querySelector(arguments[0]).getBoundingClientRect();"
         covered += "return !document.elementFromPoint(b.left + 40, b.top + 3).closest(arguments[0])"
-        assert not shown.run(covered, summary)
+        assert not shown.run(covered, self.SUMMARY)
 
     def test_a_cell_opens_its_card_again_after_it_was_closed(
         self, shown: Browser, page: Path
@@ -187,7 +188,19 @@ class TestCards:
         shown.run("location.hash = '#f-COMP-STAT-02.a'")
         shown.run("return new Promise((done) => setTimeout(done))")
 
-        assert shown.run(VISIBLE, "details:has([id='f-COMP-STAT-02.a']) > summary")
+        assert shown.run(VISIBLE, self.SUMMARY)
+
+    def test_a_second_click_on_a_cell_shows_what_was_hidden_since(
+        self, shown: Browser, page: Path
+    ) -> None:
+        shown.open(page)
+        shown.click(self.CELL)
+        shown.click('.chip[data-outcome="pass"]')  # its row has passes too, and stays
+        hidden = not shown.run(VISIBLE, self.SUMMARY)
+        shown.click(self.CELL)
+
+        assert hidden
+        assert shown.run(VISIBLE, self.SUMMARY)
 
     def test_all_open_and_close_at_once(self, shown: Browser, page: Path) -> None:
         count = "return document.querySelectorAll('details.card[open]').length"
@@ -200,7 +213,7 @@ class TestCards:
 
     def test_the_keyboard_opens_one(self, shown: Browser, page: Path) -> None:
         shown.open(page)
-        shown.type("details:has([id='f-COMP-STAT-02.a']) > summary", "\ue007")  # Enter
+        shown.type(self.SUMMARY, "\ue007")  # Enter
 
         assert shown.run(self.OPEN)
 
@@ -220,18 +233,20 @@ def test_it_prints_with_its_cards_open_and_light(shown: Browser, page: Path) -> 
     shown.scheme("dark")
     shown.open(page)
     printed = shown.pdf()
-    shown.devtools("Emulation.setEmulatedMedia", media="print")
+    shown.scheme("dark", media="print")
     paper = shown.run("return getComputedStyle(document.documentElement).backgroundColor")
+    ink = shown.run("return getComputedStyle(document.body).color")
     tools = shown.run("return getComputedStyle(document.querySelector('#tools')).display")
     hidden = shown.run(
         "return [...document.querySelectorAll('.card .body')]"
         ".filter((each) => !each.checkVisibility({contentVisibilityAuto: true})).length"
     )
-    shown.devtools("Emulation.setEmulatedMedia", media="")
+    shown.scheme("light")
 
     assert printed.startswith(b"%PDF-")
     assert printed.count(b"/Type /Page\n") >= 5
-    assert (paper, tools, hidden) == ("rgb(255, 255, 255)", "none", 0)
+    assert (paper, ink) == ("rgb(255, 255, 255)", "rgb(30, 34, 38)")
+    assert (tools, hidden) == ("none", 0)
     assert shown.run("return document.querySelectorAll('details.card[open]').length") == 1
 
 

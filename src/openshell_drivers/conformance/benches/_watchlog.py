@@ -18,7 +18,7 @@ from openshell_drivers._wire import compute_driver_pb2 as wire
 
 Kind = Literal["sandbox", "deleted", "platform_event", "empty"]
 _REOPEN_AFTER: Final = 0.2
-_HEADERS: Final = 3.0
+HEADERS: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,13 +98,17 @@ class WatchLog:
         ended = [f"the stream ended with {o.code}" for o in self.openings if o.code][-2:]
         return "the watch said: " + (", ".join([*words, *ended]) or "nothing")
 
-    async def open(self) -> None:
-        """Wait until the headers of the first stream came, or it is clear that they do not."""
+    async def open(self, patience: float = HEADERS) -> bool:
+        """Wait until the headers of the first stream came; whether they did.
+
+        Many drivers send them with the first event only: that is a stream all the same.
+        """
         try:
-            async with asyncio.timeout(_HEADERS):
+            async with asyncio.timeout(patience):
                 await self._headers.wait()
         except TimeoutError:
-            return
+            return False
+        return True
 
     async def run(self) -> None:
         """Read without end."""

@@ -17,11 +17,11 @@ from google.protobuf import json_format
 from openshell_drivers._codec.compute import decode_sandbox
 from openshell_drivers._services.names import COMPUTE
 from openshell_drivers._wire import compute_driver_pb2 as wire
-from openshell_drivers.compute import SandboxStatus
+from openshell_drivers._sandboxes import SandboxStatus
 from openshell_drivers.conformance._caller import PATIENCE, Caller, Reply
 from openshell_drivers.conformance._outcomes import Blocked, NotApplicable, NotTestable
-from openshell_drivers.conformance.benches._base import Bench
-from openshell_drivers.conformance.benches._watchlog import WatchLog
+from openshell_drivers.conformance.benches._base import Bench, unhurried
+from openshell_drivers.conformance.benches._watchlog import HEADERS, WatchLog
 from openshell_drivers.conformance.report.model import Leak
 from openshell_drivers.testing.gateway import Gateway, Phase, derive_phase
 from openshell_drivers.testing.gateway._handshake import metadata
@@ -31,6 +31,10 @@ Created = Reply[wire.CreateSandboxResponse]
 Observed = Reply[wire.GetSandboxResponse]
 #: Until a list may lag behind what Get and the watch say: gateways look once a minute.
 LAG: Final = 6.0
+#: How long headers are waited for that have come with the first event only before.
+_LATE: Final = 0.4
+#: How many sandboxes are deleted at once.
+_DELETING: Final = 16
 _DEFAULT_COMMAND: Final = ("/bin/sleep", "3600")
 _PUBLIC_KEY: Final = (
     "-----BEGIN PUBLIC KEY-----\n"
@@ -374,7 +378,7 @@ class ComputeBench(Bench):
         last = "nothing"
         deadline = time.monotonic() + limit + 2
         pause = 0.005
-        while time.monotonic() < deadline:
+        while (asked := time.monotonic()) < deadline:
             seen = await self.observed(sandbox_id)
             if seen is None:
                 last = "no such sandbox"
@@ -382,7 +386,7 @@ class ComputeBench(Bench):
                 last = self.described(seen)
                 if self.phase(seen) in phases:
                     return seen
-            await anyio.sleep(pause)
+            await anyio.sleep(unhurried(pause, asked))
             pause = min(pause * 1.4, 0.15)
         raise Blocked(
             f"the sandbox did not get {' or '.join(phases)} within {limit:g} s: Get shows {last}",
@@ -398,6 +402,7 @@ class ComputeBench(Bench):
         """Wait until Get confirms a stop. `Blocked` if it does not."""
         limit = self.profile.compute.timeouts.stopped
         deadline = time.monotonic() + limit
+        asked = time.monotonic()
         while (seen := await self.observed(sandbox_id)) is None or not self.halted(seen):
             if time.monotonic() > deadline:
                 last = "no such sandbox" if seen is None else self.described(seen)
@@ -405,7 +410,8 @@ class ComputeBench(Bench):
                     f"the stop was not confirmed within {limit:g} s: Get shows {last}",
                     "COMP-STAT-06",
                 )
-            await anyio.sleep(0.02)
+            await anyio.sleep(unhurried(0.02, asked))
+            asked = time.monotonic()
         return seen
 
     def described(self, sandbox: wire.DriverSandbox) -> str:
@@ -420,10 +426,12 @@ class ComputeBench(Bench):
         limit = within or self.profile.compute.timeouts.gone
         deadline = time.monotonic() + limit
         pause = 0.005
+        asked = time.monotonic()
         while await self.observed(sandbox_id) is not None:
             if time.monotonic() > deadline:
                 raise Blocked(f"the sandbox was not gone within {limit:g} s", "COMP-DEL-01")
-            await anyio.sleep(pause)
+            await anyio.sleep(unhurried(pause, asked))
+            asked = time.monotonic()
             pause = min(pause * 1.4, 0.15)
 
     @asynccontextmanager
@@ -433,8 +441,10 @@ class ComputeBench(Bench):
         """Keep a watch open, as a gateway does; what it says is in the log."""
         log = WatchLog(caller or self.caller, reopen=reopen)
         task = asyncio.create_task(log.run())
+        late = (self.instance, "headers of a watch come late")
         try:
-            await log.open()
+            if not await log.open(patience=_LATE if late in self.world.facts else HEADERS):
+                self.world.facts[late] = True
             yield log
         finally:
             task.cancel()
@@ -484,8 +494,12 @@ class ComputeBench(Bench):
         leaks: list[Leak] = []
         await self.reconnect()
 
+        gate = asyncio.Semaphore(_DELETING)
+
         async def remove(sandbox: wire.DriverSandbox) -> None:
-            if await self._removed(sandbox):
+            async with gate:
+                removed = await self._removed(sandbox)
+            if removed:
                 self.world.ledger.write("gone", id=sandbox.id)
             else:
                 name = f"{sandbox.name} ({sandbox.id})"
@@ -499,7 +513,7 @@ class ComputeBench(Bench):
     async def _removed(self, sandbox: wire.DriverSandbox) -> bool:
         deadline = time.monotonic() + self.profile.compute.timeouts.gone
         pause = 0.01
-        while time.monotonic() < deadline:
+        while (asked := time.monotonic()) < deadline:
             reply = await self.delete(sandbox.id, sandbox.name)
             if reply.ok and not reply.answer.deleted:
                 return True
@@ -508,7 +522,7 @@ class ComputeBench(Bench):
                 seen.ok and not seen.answer.HasField("sandbox")
             ):
                 return True
-            await anyio.sleep(pause)
+            await anyio.sleep(unhurried(pause, asked))
             pause = min(pause * 1.6, 0.5)
         return False
 

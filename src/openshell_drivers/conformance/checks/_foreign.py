@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import socket
+import stat
 import tempfile
 import threading
 from collections.abc import AsyncIterator
@@ -29,7 +30,7 @@ async def relayed_as_stranger(instance: Instance) -> AsyncIterator[Path]:
 
     Raises `NotObservable` where another user cannot be played.
     """
-    open_to_all(instance)
+    modes = open_to_all(instance)
     folder = Path(tempfile.mkdtemp(prefix="osd-relay-"))
     path = folder / "s"
     tasks: set[asyncio.Task[None]] = set()
@@ -55,16 +56,24 @@ async def relayed_as_stranger(instance: Instance) -> AsyncIterator[Path]:
         for task in list(tasks):
             task.cancel()
         shutil.rmtree(folder, ignore_errors=True)
+        for each, mode in modes.items():
+            each.chmod(mode)
 
 
-def open_to_all(instance: Instance) -> None:
-    """Give the modes that an accident would: the driver's own check is all that is left."""
-    for folder in (instance.folder.parent, instance.folder, instance.socket.parent):
-        folder.chmod(0o711)
+def open_to_all(instance: Instance) -> dict[Path, int]:
+    """Give the modes that an accident would: the driver's own check is all that is left.
+
+    Gives the modes that the folders had.
+    """
+    folders = (instance.folder.parent, instance.folder, instance.socket.parent)
+    modes = {each: stat.S_IMODE(each.stat().st_mode) for each in folders}
+    for each in folders:
+        each.chmod(0o711)
     try:
         instance.socket.chmod(0o666)
     except OSError as error:
         raise Blocked(f"the socket's mode cannot be changed: {error.strerror}") from None
+    return modes
 
 
 def _short(instance: Instance) -> str:

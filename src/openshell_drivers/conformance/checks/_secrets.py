@@ -227,7 +227,7 @@ async def _credentials(bench: CredentialsBench, found: Evidence) -> None:
     for name in names:
         reply = await bench.resolve(name)
         found.heard(reply)
-        bench.need(reply.ok, str(reply), "CREDF-RES-01")
+        bench.need(reply.ok and reply.answer.token, str(reply), "CREDF-RES-01")
         found.secrets.append((f"the token of {name}", reply.answer.token))
     found.heard(await bench.list_all())
 
@@ -236,7 +236,7 @@ async def _credentials_errors(bench: CredentialsBench, found: Evidence) -> None:
     for name in bench.profile.credentials.known:
         reply = await bench.resolve(name)
         found.heard(reply)
-        if reply.ok:
+        if reply.answer.token:
             found.secrets.append((f"a later token of {name}", reply.answer.token))
     for name in ("", "conformance-unknown", HOSTILE):
         found.heard(await bench.resolve(name))

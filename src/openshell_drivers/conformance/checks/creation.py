@@ -9,7 +9,7 @@ from typing import Final
 from openshell_drivers._wire import compute_driver_pb2 as wire
 from openshell_drivers.conformance._checks import check
 from openshell_drivers.conformance.benches.compute import LAG, ComputeBench
-from openshell_drivers.conformance.checks._sandboxes import in_list, seen
+from openshell_drivers.conformance.checks._sandboxes import got, in_list, seen
 from openshell_drivers.conformance.checks.validation import TOLD
 
 _AT_ONCE: Final = 16
@@ -88,8 +88,8 @@ async def first_untouched(compute: ComputeBench) -> None:
         return
     compute.hold(
         (after.name, after.status.instance_id, compute.phase(after))
-        == (sandbox.name, before.status.instance_id, "Ready"),
-        f"{what}: {sandbox.name!r}, instance {before.status.instance_id!r}, Ready",
+        == (before.name, before.status.instance_id, "Ready"),
+        f"{what}: {before.name!r}, instance {before.status.instance_id!r}, Ready",
         f"{after.name!r}, instance {after.status.instance_id!r}, {compute.described(after)}",
     )
 
@@ -151,7 +151,7 @@ async def same_name(compute: ComputeBench) -> None:
         when="of a new id with a name that a sandbox of the workspace has",
     )
     if reply.ok:
-        found = await compute.observed(second.id)
+        found = await got(compute, second.id)
         compute.hold(
             found is not None and found.id == second.id,
             "GetSandbox finds the second sandbox of a name by its own id, since its create was OK",
@@ -165,7 +165,7 @@ async def same_name_spares_the_first(compute: ComputeBench) -> None:
     before = await seen(compute, first.id)
     await compute.create(compute.sandbox(name=first.name))
     after = await compute.observed(first.id)
-    wanted = (first.id, first.name, before.status.instance_id)
+    wanted = (before.id, before.name, before.status.instance_id)
     what = "after a CreateSandbox of another id with its name GetSandbox shows the first sandbox"
     compute.hold(after is not None, what, "GetSandbox: NOT_FOUND")
     if after is not None:
@@ -295,13 +295,13 @@ async def ends(compute: ComputeBench) -> None:
 
 @check("COMP01-CREATE-03", "an id that was deleted can be created again")
 async def again_after_delete(compute: ComputeBench) -> None:
-    sandbox = await compute.made()
+    sandbox = await compute.made_ready()
     reply = await compute.delete(sandbox.id)
     compute.need(reply.ok, str(reply), "COMP-DEL-01")
     await compute.gone(sandbox.id)
     created = await compute.create(sandbox)
     compute.code(created, "OK", when="of an id that was deleted before")
-    found = await compute.observed(sandbox.id)
+    found = await got(compute, sandbox.id)
     compute.hold(
         found is not None, "GetSandbox finds an id that was created again", "GetSandbox: NOT_FOUND"
     )

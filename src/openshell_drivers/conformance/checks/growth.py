@@ -57,7 +57,7 @@ class Growth:
 def _each(clause: str, title: str, **more: Any) -> Callable[[Function], Function]:
     def register(function: Function) -> Function:
         for letter, service in zip("abc", _ALL, strict=True):
-            declare = partial(check, service=service, needs=("spawned",), once=True, limit=120.0)
+            declare = partial(check, service=service, needs=("spawned",), once=True, limit=600.0)
             declare(f"{clause}.{letter}", title, **more)(function)
         return function
 

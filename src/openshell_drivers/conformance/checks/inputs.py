@@ -9,7 +9,7 @@ from openshell_drivers._wire import compute_driver_pb2 as wire
 from openshell_drivers.conformance._caller import Reply
 from openshell_drivers.conformance._checks import check
 from openshell_drivers.conformance.benches.compute import ComputeBench
-from openshell_drivers.conformance.checks._sandboxes import in_list, seen
+from openshell_drivers.conformance.checks._sandboxes import got, in_list, seen
 from openshell_drivers.conformance.checks.admission import allows_driver_config
 from openshell_drivers.conformance.checks.validation import TOLD, TOO_MANY_GPUS, accepted
 
@@ -210,7 +210,9 @@ async def fork_gpu(compute: ComputeBench) -> None:
 
 @check("COMP-IN-09", "labels of the user do not take a sandbox out of the driver's sight")
 async def reserved_labels(compute: ComputeBench) -> None:
-    await compute.made()
+    plain = await compute.made()
+    listed = await in_list(compute, plain.id)
+    compute.need(listed, "ListSandboxes lacks a plain sandbox", "COMP-CREATE-01")
     other = compute.fresh_id()
     sandbox = compute.sandbox()
     for key, value in {
@@ -226,13 +228,15 @@ async def reserved_labels(compute: ComputeBench) -> None:
         return
     compute.need(reply.ok, str(reply), "COMP-CREATE-01")
     what = "of a sandbox with labels openshell.ai/sandbox-id and the like"
-    found = await compute.observed(sandbox.id)
+    found = await got(compute, sandbox.id)
     compute.hold(found is not None, f"GetSandbox {what} finds it by its own id", "NOT_FOUND")
     listed = await in_list(compute, sandbox.id)
     compute.hold(listed is not None, f"ListSandboxes has the own id {what}", "it has not")
     stranger = await compute.get(other)
     compute.hold(
-        not stranger.ok, f"GetSandbox of the id in the label {what} finds nothing", str(stranger)
+        not stranger.answer.HasField("sandbox"),
+        f"GetSandbox of the id in the label {what} finds nothing",
+        str(stranger),
     )
 
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from openshell_drivers._codec.compute import decode_json
-from openshell_drivers.compute import ComputeResources, SandboxSpec, SandboxTemplate
+from openshell_drivers._sandboxes import ComputeResources, SandboxSpec, SandboxTemplate
 from openshell_drivers.conformance._checks import check
 from openshell_drivers.conformance.benches.compute import ComputeBench
 from openshell_drivers.conformance.checks._sight import deletes, quiet

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import subprocess
 import time
 from collections.abc import AsyncIterator
@@ -11,10 +12,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from openshell_drivers._wire import compute_driver_pb2 as wire
+from openshell_drivers.conformance._backend import Backend
 from openshell_drivers.conformance._caller import Caller
 from openshell_drivers.conformance._checks import check
 from openshell_drivers.conformance._instances import accepts
-from openshell_drivers.conformance._outcomes import NotApplicable
+from openshell_drivers.conformance._outcomes import NotApplicable, NotTestable
 from openshell_drivers.conformance.benches.compute import LAG, ComputeBench
 from openshell_drivers.conformance.checks._sight import deletes, gets_running, stays_gone
 
@@ -49,6 +51,23 @@ async def _serves(compute: ComputeBench, process: subprocess.Popen[bytes], socke
         await asyncio.sleep(0.02)
 
 
+async def _shares_backend(compute: ComputeBench) -> None:
+    """`NotTestable` unless something tells that processes at two sockets have one backend."""
+    words = [*compute.instance.target.argv, *compute.profile.target.arguments]
+    if any("{dir}" in word for word in [*words, *compute.profile.target.environment.values()]):
+        return  # which is the folder of both
+    seen: list[str] = []
+    if compute.backend.can("resources"):
+        other = copy.copy(compute.instance)
+        other.socket = compute.instance.folder / "second" / "d.sock"
+        seen = await Backend(compute.profile.backend, other, compute.transcript).resources()
+    if not seen:
+        raise NotTestable(
+            "whether two processes have one backend: a {dir} in target.arguments, where the backend"
+            " is in a folder, or a backend verb list_resources that tells of it for {socket}"
+        )
+
+
 @check(
     "COMP-SOCK-11.f",
     "a second instance on the same backend has the sandboxes of the first",
@@ -60,6 +79,7 @@ async def second_instance(compute: ComputeBench) -> None:
     await deletes(compute)
     made = [await compute.made_ready() for _ in range(2)]
     async with _second(compute) as caller:
+        await _shares_backend(compute)
         await _found_by(compute, caller, made[0])
         reply = await compute.delete(made[0].id, caller=caller)
         compute.code(reply, "OK", when="by a second instance on the same backend")

@@ -14,7 +14,13 @@ from openshell_drivers.conformance.benches.compute import ComputeBench
 from openshell_drivers.conformance.benches.credentials import CredentialsBench
 from openshell_drivers.conformance.benches.store import StoreBench
 from openshell_drivers.conformance.checks._evidence import FORGED, TERMINAL, Evidence, end
-from openshell_drivers.conformance.checks._secrets import STORED, gathered, planted
+from openshell_drivers.conformance.checks._secrets import (
+    SPEC_VALUE,
+    STORED,
+    TEMPLATE_VALUE,
+    gathered,
+    planted,
+)
 
 _ALL: Final[tuple[ServiceName, ...]] = ("compute", "credential-store", "credentials")
 _UPSTREAM: Final[tuple[ServiceName, ...]] = ("compute", "credential-store")
@@ -23,7 +29,7 @@ _TRACES: Final = re.compile(
     re.MULTILINE,
 )
 
-_check = partial(check, profile="security", needs=("spawned",), once=True, limit=120.0)
+_check = partial(check, profile="security", needs=("spawned",), once=True, limit=600.0)
 Function = Callable[[Any], Awaitable[None]]
 
 
@@ -125,7 +131,8 @@ async def command_lines(bench: Bench) -> None:
     labels = _among(found, found.commands)
     bench.hold(
         not labels,
-        "no secret stands in the command line of the driver or of a process that it started",
+        "no token and no stored value stands in the command line of the driver or of a process that"
+        " it started",
         f"{named(labels)} stands in one",
     )
 
@@ -133,7 +140,7 @@ async def command_lines(bench: Bench) -> None:
 @_each("SEC-PROC-02", "no secret shows in a process's environment", _UPSTREAM)
 async def environments(bench: Bench) -> None:
     found = await gathered(bench)
-    labels = [each for each in _among(found, found.environments) if "environment" not in each]
+    labels = _among(found, found.environments)
     bench.hold(
         not labels,
         "no token and no stored value stands in the environment of the driver or of a process that"
@@ -143,7 +150,9 @@ async def environments(bench: Bench) -> None:
 
 
 def _among(found: Evidence, texts: set[bytes]) -> list[str]:
-    return [label for text in texts for label in found.in_any_form(text)]
+    """Tokens and stored values; a workload's own environment is no secret from itself."""
+    labels = [label for text in texts for label in found.in_any_form(text)]
+    return [label for label in labels if label not in {SPEC_VALUE, TEMPLATE_VALUE}]
 
 
 @_each("SEC-FILE-01", "no file with a secret can be read by others", _UPSTREAM)
@@ -229,7 +238,7 @@ async def credentials_outage_log(bench: CredentialsBench) -> None:
         raise NotTestable("credentials.known, names that the driver can resolve")
     found = Evidence()
     first = await bench.resolve(bench.known_name)
-    bench.need(first.ok, str(first), "CREDF-RES-01")
+    bench.need(first.ok and first.answer.token, str(first), "CREDF-RES-01")
     found.secrets.append(("a token", first.answer.token))
     async with bench.backend.outage():
         for name in bench.profile.credentials.known:

@@ -23,7 +23,7 @@ from openshell_drivers.conformance.checks.secrecy import named
 _LONGEST: Final = 2_000
 _LAYOUT: Final = frozenset("\n\t")
 
-_check = partial(check, profile="security", needs=("spawned",), once=True, limit=120.0)
+_check = partial(check, profile="security", needs=("spawned",), once=True, limit=600.0)
 
 
 @_check("COMP-VAL-08", "errors of validate and create hold no secret")

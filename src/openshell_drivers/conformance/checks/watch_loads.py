@@ -21,15 +21,17 @@ from openshell_drivers.conformance.checks._sight import (
     crowd,
     deletes,
     essence,
+    in_words,
+    still,
     stops_sandboxes,
 )
 
 _MANY: Final = 264
 """More than the 256 places that queues like to have."""
-_SNAPSHOT: Final = 20.0
+_SNAPSHOT: Final = 60.0
 _CHURN: Final = 150
 _DRAIN: Final = 20.0
-_IDLE: Final = 1.5
+_OPENS: Final = 20.0
 
 
 @check(
@@ -95,27 +97,48 @@ async def _stalled(compute: ComputeBench) -> AsyncIterator[aio.UnaryStreamCall[b
     try:
         caller = Caller(channel, compute.service, compute.preset, compute.transcript)
         async with caller.stream("WatchSandboxes", wire.WatchSandboxesRequest()) as call:
-            await call.initial_metadata()
+            try:
+                await asyncio.wait_for(call.initial_metadata(), _OPENS)
+            except (TimeoutError, aio.AioRpcError):
+                compute.need(False, "a watch over sandboxes does not open", "COMP-WATCH-01")
             yield call
     finally:
         await channel.close(None)
 
 
-async def _drained(call: aio.UnaryStreamCall[bytes, bytes]) -> tuple[list[Seen], bool]:
-    """All that is left in a stream, and whether it ended."""
-    events: list[Seen] = []
-    deadline = time.monotonic() + _DRAIN
-    while time.monotonic() < deadline:
+class _Reader:
+    """Who begins to read a stalled watch, and what must come of it."""
+
+    def __init__(self, call: aio.UnaryStreamCall[bytes, bytes]) -> None:
+        self._call = call
+        self.newest: dict[str, Seen] = {}
+        self.ended = False
+
+    async def read(self, within: float) -> None:
+        """Take in one event; `ended` if there are no more."""
         try:
-            raw = await asyncio.wait_for(call.read(), _IDLE)
-        except TimeoutError:
-            return events, False
+            raw = await asyncio.wait_for(self._call.read(), within)
         except aio.AioRpcError:
-            return events, True
+            raw = aio.EOF
         if not isinstance(raw, bytes):
-            return events, True
-        events.append(read_event(raw, 0))
-    return events, False
+            self.ended = True
+            return
+        event = read_event(raw, 0)
+        if event.kind in {"sandbox", "deleted"}:
+            self.newest[event.id] = event
+
+    def lacks(self, gone: list[str], lasting: dict[str, wire.DriverSandbox]) -> str:
+        """What a gateway at this watch does not know, in words."""
+        ghosts = [e for e in gone if e in self.newest and self.newest[e].kind != "deleted"]
+        if ghosts:
+            return f"it went on and did not tell that {len(ghosts)} of {len(gone)} are gone"
+        for sandbox_id, seen in lasting.items():
+            event = self.newest.get(sandbox_id)
+            told = None if event is None else event.sandbox
+            if told is None or essence(told) != essence(seen):
+                words = "nothing" if told is None else in_words(essence(told))
+                return f"Get: {in_words(essence(seen))}; watch: {words}"
+        return ""
 
 
 @check(
@@ -135,29 +158,27 @@ async def stalled_reader(compute: ComputeBench) -> None:
         if stops:
             stopped = await compute.stop(lasting[0].id)
             compute.need(stopped.ok, str(stopped), "COMP-STOP-01")
+            await compute.halts(lasting[0].id)
         gone += await churn(compute, _CHURN // 2)
         await asyncio.gather(*(compute.gone(each) for each in gone))
-        events, ended = await _drained(call)
-    if ended:
-        return
-    newest = {event.id: event for event in events if event.kind in {"sandbox", "deleted"}}
-    ghosts = [each for each in gone if each in newest and newest[each].kind != "deleted"]
-    compute.hold(
-        not ghosts,
-        "a watch that was not read for a while tells of all that happened, or ends with an error",
-        f"it went on and never told that {len(ghosts)} of {len(gone)} sandboxes are gone",
-    )
-    for sandbox in lasting:
-        seen, event = await compute.observed(sandbox.id), newest.get(sandbox.id)
-        told = event.sandbox if event is not None else None
-        if seen is None:
-            continue
-        compute.hold(
-            told is not None and essence(told) == essence(seen),
-            "a watch that was not read for a while ends with the state that GetSandbox shows",
-            f"Get: {compute.described(seen)}; watch: "
-            + ("nothing" if told is None else compute.described(told)),
-        )
+        states = {each.id: await still(compute, each) for each in lasting}
+        await _read_all(compute, _Reader(call), gone, states)
+
+
+async def _read_all(
+    compute: ComputeBench, reader: _Reader, gone: list[str], states: dict[str, wire.DriverSandbox]
+) -> None:
+    deadline = time.monotonic() + _DRAIN
+    while not reader.ended and reader.lacks(gone, states):
+        left = deadline - time.monotonic()
+        try:
+            await reader.read(max(left, 0.01))
+        except TimeoutError:
+            compute.fail(
+                "a watch that was not read for a while tells of all that happened meanwhile, "
+                "or ends with an error",
+                reader.lacks(gone, states),
+            )
 
 
 @check(
@@ -170,6 +191,7 @@ async def stalled_reader(compute: ComputeBench) -> None:
 )
 async def stall_of_another(compute: ComputeBench) -> None:
     await deletes(compute)
+    await compute.made_ready()  # of which a watch tells at once
     async with compute.watching() as log, _stalled(compute):
         for task in asyncio.as_completed([churn(compute, _CHURN)], timeout=60):
             try:

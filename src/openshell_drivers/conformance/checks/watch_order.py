@@ -14,9 +14,11 @@ from openshell_drivers.conformance.benches.compute import LAG, ComputeBench
 from openshell_drivers.conformance.checks._sight import (
     deleted,
     deletes,
+    essence,
     let_go,
     quiet,
     runs,
+    still,
     stops_sandboxes,
     until_true,
 )
@@ -98,15 +100,17 @@ async def newest_last(compute: ComputeBench) -> None:
         for each in made if stops else []:
             await _stopped_and_started(compute, each)
         for each in made:
+            now = essence(await still(compute, each))
             await compute.watch_until(
-                log, each.id, runs, LAG, "the newest event of a running sandbox is Ready True"
+                log,
+                each.id,
+                lambda seen, now=now: essence(seen) == now,  # type: ignore[misc]
+                LAG,
+                "the newest event of a running sandbox has the state that Get shows",
             )
         await quiet()
         for each in made:
             last = log.last(each.id)
-            seen = await compute.observed(each.id)
-            if seen is None or not runs(seen):
-                continue
             compute.hold(
                 last is not None and runs(last),
                 "after a sandbox has become ready again, no older state is told",

@@ -71,8 +71,7 @@ async def ensure_again(compute: ComputeBench) -> None:
 
 @check("COMP-WS-02.b", "an empty workspace is a mistake, not a fault")
 async def ensure_nothing(compute: ComputeBench) -> None:
-    able = await compute.implements("EnsureWorkspace")
-    compute.apply(able, "EnsureWorkspace is UNIMPLEMENTED")
+    await _delete(compute, await _ensured(compute))
     reply = await _ensure(compute, "")
     # A driver to which workspaces mean nothing need not look at the name.
     compute.code(
@@ -101,7 +100,7 @@ async def delete_again(compute: ComputeBench) -> None:
 @check("COMP-WS-03.c", "DeleteWorkspace leaves other workspaces alone", profile="security")
 async def delete_the_right_one(compute: ComputeBench) -> None:
     await _can_delete(compute)
-    sandbox = await compute.made(compute.sandbox(workspace=1))
+    sandbox = await compute.made_ready(compute.sandbox(workspace=1))
     # A part of the other's name, and nothing of its own.
     reply = await _delete(compute, sandbox.workspace[:-1])
     compute.need(reply.ok, str(reply), "COMP-WS-03")

@@ -29,7 +29,7 @@ def leave(driver: Driver) -> None:
     driver.platform.resources.create_foreign(f"left-{secrets.token_hex(4)}")
 
 
-@fault("new-sandboxes-are-not-found", kills=("COMP-CREATE-01.a",))
+@fault("new-sandboxes-are-not-found", kills=("COMP-CREATE-01.a",), also=("COMP-CREATE-03.b",))
 def _(driver: Driver) -> None:
     """Get knows a sandbox only half a second after its create."""
     made: dict[str, float] = {}

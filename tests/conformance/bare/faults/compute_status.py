@@ -16,6 +16,7 @@ from tests.conformance.bare.resources import EXITED, FAILED, RUNNING, STARTING, 
 @fault("provisioning-looks-like-failure", kills=("COMP-STAT-02",))
 def _(driver: Driver) -> None:
     """A sandbox that is being made has a reason that gateways take for the end."""
+    driver.platform.resources.ready_seconds = 0.3
 
     @override(driver.snapshots, "ready")
     def _(original: Any, resource: Any) -> Any:
@@ -65,6 +66,7 @@ def _(driver: Driver) -> None:
 @fault("ready-has-a-status-of-its-own", kills=("COMP-STAT-01.b",))
 def _(driver: Driver) -> None:
     """While a sandbox starts, `Ready` is neither True nor False nor Unknown."""
+    driver.platform.resources.ready_seconds = 0.3
 
     @override(driver.snapshots, "ready")
     def _(original: Any, resource: Any) -> Any:

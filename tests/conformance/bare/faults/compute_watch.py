@@ -120,8 +120,8 @@ def _(driver: Driver) -> None:
     also=("COMP-WATCH-06", "COMP-STAT-05", "COMP-DEL-01.c"),
 )
 def _(driver: Driver) -> None:
-    """The event comes when the delete is accepted, two seconds before the end."""
-    driver.platform.resources.delete_seconds = 2.0
+    """The event comes when the delete is accepted, four seconds before the end."""
+    driver.platform.resources.delete_seconds = 4.0
 
     @override(driver.compute, "delete_sandbox")
     async def _(original: Any, request: Any) -> Any:

@@ -99,7 +99,11 @@ def _(driver: Driver) -> None:
         return watcher
 
 
-@fault("watch-waits-for-the-slowest", kills=("COMP-WATCH-10.b",), also=("COMP-WATCH-10.a",))
+@fault(
+    "watch-waits-for-the-slowest",
+    kills=("COMP-WATCH-10.b",),
+    also=("COMP-WATCH-10.a", "COMP-WATCH-02.a"),
+)
 def _(driver: Driver) -> None:
     """While one reader has 30 things to read, nobody is told anything."""
 

@@ -85,7 +85,7 @@ def _(driver: Driver) -> None:
         await original()
 
 
-@fault("one-watch-is-served", kills=("COMP-SOCK-08.a",), also=("COMP-WATCH-*",))
+@fault("one-watch-is-served", kills=("COMP-SOCK-08.a",))
 def _(driver: Driver) -> None:
     """Only the newest watch hears of changes."""
 
@@ -113,7 +113,7 @@ def _(driver: Driver) -> None:
         return locked
 
 
-@fault("lists-are-garbled", kills=("PROC-WIRE-01.a",), also=("COMP-*",))
+@fault("lists-are-garbled", kills=("PROC-WIRE-01.a",))
 def _(driver: Driver) -> None:
     """ListSandboxes answers with bytes that are no message."""
 
@@ -219,7 +219,7 @@ def _(driver: Driver) -> None:
     driver.platform.quick_limit = 10**6
 
 
-@fault("answers-are-mixed-up", kills=("PROC-CALL-03.a",), also=("COMP-*",))
+@fault("answers-are-mixed-up", kills=("PROC-CALL-03.a",))
 def _(driver: Driver) -> None:
     """The id that is looked for stands in a variable that all calls share."""
     now = {"id": ""}
@@ -232,7 +232,7 @@ def _(driver: Driver) -> None:
         return await original(request)
 
 
-@fault("values-are-mixed-up", kills=("PROC-CALL-03.b",), also=("CREDU-*",))
+@fault("values-are-mixed-up", kills=("PROC-CALL-03.b",))
 def _(driver: Driver) -> None:
     """The batch that is resolved stands in a variable that all calls share."""
     now: dict[str, Any] = {}

@@ -60,7 +60,7 @@ def _(driver: Driver) -> None:
         return original()
 
 
-@fault("credentials-authority-is-checked", kills=("CREDF-SOCK-01",), also=("CREDF-*",))
+@fault("credentials-authority-is-checked", kills=("CREDF-SOCK-01",))
 def _(driver: Driver) -> None:
     """The fork's own name for the credentials socket is refused."""
 

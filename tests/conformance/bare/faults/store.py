@@ -73,7 +73,7 @@ def _(driver: Driver) -> None:
             raise Refusal(error.message) from None
 
 
-@fault("store-insists-on-the-handshake", kills=("CREDU01-NEG-03",), also=("CREDU*", "SEC-*"))
+@fault("store-insists-on-the-handshake", kills=("CREDU01-NEG-03",))
 def _(driver: Driver) -> None:
     """An older gateway is refused."""
 
@@ -84,7 +84,7 @@ def _(driver: Driver) -> None:
         original(request)
 
 
-@fault("handle-is-blank", kills=("CREDU-STORE-01.a",), also=("CREDU-STORE-*",))
+@fault("handle-is-blank", kills=("CREDU-STORE-01.a",))
 def _(driver: Driver) -> None:
     """The handle is not sent."""
 
@@ -248,7 +248,7 @@ def _(driver: Driver) -> None:
 @fault(
     "handle-driver-has-to-be-its-own",
     kills=("CREDU-HND-01",),
-    also=("CREDU-CON-01.b", "CREDU-STORE-02", "CREDU-DEL-*"),
+    also=("CREDU-CON-01.b", "CREDU-STORE-02"),
 )
 def _(driver: Driver) -> None:
     """The gateway's name for the driver is not accepted."""
@@ -505,7 +505,7 @@ def _(driver: Driver) -> None:
         return driver.store.messages.ListCredentialsResponse()
 
 
-@fault("stores-at-once-get-lost", kills=("CREDU-CON-01.a",), also=("CREDU-*", "PROC-CALL-03.b"))
+@fault("stores-at-once-get-lost", kills=("CREDU-CON-01.a",), also=("PROC-CALL-03.b",))
 def _(driver: Driver) -> None:
     """Of stores at the same time one is kept: read, change, write back."""
     now: dict[str, Any] = {}

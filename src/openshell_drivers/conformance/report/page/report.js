@@ -59,7 +59,7 @@
     const folded = target && target.closest("details");
     if (!folded) return;
     if (folded.hidden) clear();
-    folded.open = true;
+    folded.open = true; // not every browser does that by itself
     const card = target.classList.contains("body");
     (card ? folded : target).scrollIntoView();
     if (card) folded.querySelector("summary").focus({ preventScroll: true });

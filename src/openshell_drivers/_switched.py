@@ -69,23 +69,41 @@ def _resolving(method: Callable[..., Awaitable[Any]], switch: Switch) -> Callabl
 
 
 def _observing(method: Callable[..., Awaitable[None]], switch: Switch) -> Callable[..., Any]:
-    async def until(out: bool) -> None:
-        while switch.out is not out:  # noqa: ASYNC110  # a file has no event
-            await anyio.sleep(_LOOK_EVERY)
-
     @functools.wraps(method)
     async def observe(self: Any, feed: SandboxFeed) -> None:
         while True:
-            await until(out=False)
-            async with anyio.create_task_group() as tasks:
-
-                async def end(scope: anyio.CancelScope = tasks.cancel_scope) -> None:
-                    await until(out=True)
-                    feed.blind("the test switch says so")
-                    scope.cancel()
-
-                tasks.start_soon(end)
-                await method(self, feed)
+            await _until(switch, out=False)
+            if await _observe(method, self, feed, switch):
                 return
 
     return observe
+
+
+async def _until(switch: Switch, *, out: bool) -> None:
+    while switch.out is not out:  # noqa: ASYNC110  # a file has no event
+        await anyio.sleep(_LOOK_EVERY)
+
+
+async def _observe(
+    method: Callable[..., Awaitable[None]], driver: Any, feed: SandboxFeed, switch: Switch
+) -> bool:
+    """Observe until the next outage, or until the author's code ends: then give True."""
+    failure: Exception | None = None
+    ended = False
+    async with anyio.create_task_group() as tasks:
+
+        async def end() -> None:
+            await _until(switch, out=True)
+            feed.blind("the test switch says so")
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(end)
+        try:
+            await method(driver, feed)
+        except Exception as error:  # noqa: BLE001  # goes on as it is, not in a group
+            failure = error
+        ended = True
+        tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    return ended

@@ -152,6 +152,21 @@ async def test_what_happens_in_an_outage_is_told_after_it(file: File) -> None:
         await until(lambda: (REF.id, DELETED) in reader.heard)
 
 
+async def test_nobody_observes_while_an_outage_lasts(file: File) -> None:
+    driver = switched(Pushed, file.path)()
+    async with living(driver) as life:
+        file.outage()
+        await until(lambda: not life.board.synced)
+        with anyio.move_on_after(0.3):
+            await until(lambda: driver.platform.count("observe") > 1)
+        during = driver.platform.count("observe")
+        file.end()
+        await until(lambda: life.board.synced)
+
+    assert during == 1
+    assert driver.platform.count("observe") == 2
+
+
 @pytest.mark.parametrize("make", [pushed, polled])
 async def test_a_delay_makes_what_acts_take_longer(
     file: File, make: Callable[[File], ComputeDriver[Any]]

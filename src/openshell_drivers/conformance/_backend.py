@@ -76,7 +76,12 @@ class Backend:
 
     async def _end(self, need: str) -> None:
         if self._given(need):
-            await self._run(_VERBS[need][1], {})
+            try:
+                await self._run(_VERBS[need][1], {})
+            except Blocked:
+                if self._instance.running:
+                    raise
+                # A backend that ends with its driver cannot be told any more.
         else:
             self._write({})
         self._transcript.note("backend", f"{need} ends")

@@ -136,8 +136,9 @@ def check(  # noqa: PLR0913  # a declaration, by keywords
     """Make a coroutine function a check. It gets the bench of its service.
 
     `title` is the rule, as a sentence that is true of a conforming driver: "an unknown id is
-    NOT_FOUND". What is true of every driver has `services`. `own` includes the need for a spawned driver. What needs an outage or a slow
-    platform gets a driver of its own too, where the suite can spawn one.
+    NOT_FOUND". What is true of every driver has `services`. `own` includes the need for a spawned
+    driver. What needs an outage or a slow platform gets a driver of its own too, where the suite
+    can spawn one.
     """
     unknown = set(needs) - set(NEEDS)
     if unknown:

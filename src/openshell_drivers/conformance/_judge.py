@@ -40,13 +40,27 @@ class Ending:
 def ending(bench: Bench, problem: BaseException | None, seconds: float) -> Ending:
     """Keep what a report may need of an execution, without any secret."""
     clean = bench.world.canaries.clean
+    if isinstance(problem, Broken):  # a driver's words may be in it
+        problem.expected, problem.observed = clean(problem.expected), clean(problem.observed)
+        problem.sees, problem.mend = clean(problem.sees), clean(problem.mend)
+    elif isinstance(problem, Blocked):
+        problem.why = clean(problem.why)
     return Ending(
         problem=problem,
         milliseconds=round(seconds * 1000, 1),
         notes=[clean(note) for note in bench.notes],
-        transcript=list(bench.transcript.calls) if isinstance(problem, Broken) else [],
+        transcript=_shown(bench) if isinstance(problem, Broken) else [],
         log=[clean(line) for line in bench.instance.tail()] if problem is not None else [],
     )
+
+
+def _shown(bench: Bench) -> list[Exchange]:
+    """The calls, cleaned again: that an answer holds a secret may become known after it came."""
+    clean = bench.world.canaries.clean
+    return [
+        call.model_copy(update={"request": clean(call.request), "message": clean(call.message)})
+        for call in bench.transcript.calls
+    ]
 
 
 def result(unit: Unit, end: Ending, *, repeat: str) -> Result:

@@ -65,7 +65,9 @@ def test_a_draft_holds_every_key_with_its_meaning() -> None:
     assert profile.target.name == "acme"
     missing = []
     for section, part in Profile.model_fields.items():
-        for key in getattr(part.default, "model_fields", {}) if section != "unsupported" else {}:
+        for key in (
+            getattr(type(part.default), "model_fields", {}) if section != "unsupported" else {}
+        ):
             place = [
                 n for n, line in enumerate(lines) if line.startswith((f"# {key} =", f"{key} ="))
             ]

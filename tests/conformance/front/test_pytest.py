@@ -105,6 +105,9 @@ def test_no_host_changes_a_result(host: Host, kind: str, clean: Judged) -> None:
     assert report.exists(), done.text
     assert judged(report) == clean, done.text
     assert done.status == 0, done.text
+    if kind != "quiet":
+        assert f"{len(clean[2])} passed" in done.out
+        assert "error" not in done.out.rpartition("passed")[2]
     assert host.ledgers == []
 
 

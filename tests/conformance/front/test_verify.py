@@ -66,9 +66,7 @@ def test_a_module_with_several_drivers_says_which_there_are(host: Host) -> None:
     done = host.verify("mine")
 
     assert done.status == 4, done.text
-    assert (
-        "py:mine:One, py:mine:Two" in done.err.replace("'", "") or "mine:One, mine:Two" in done.err
-    )
+    assert "could be any of mine:One, mine:Two" in done.err.replace("py:", "")
 
 
 def test_an_attached_socket_is_judged_and_left_as_it_was(host: Host) -> None:
@@ -225,8 +223,7 @@ def test_a_terminal_gets_one_changing_line(host: Host) -> None:
     done = host.run("script", "-qefc", command, "/dev/null", env={"TERM": "xterm"})
 
     assert done.status == 1, done.text
-    assert "\r\x1b[2K4/4 4 fail" in done.out
-    assert "\x1b[2Ktarget" in done.out or "COMP-GET-01  an unknown id is NOT_FOUND" in done.out
+    assert "\x1b[2K4/4 4 fail" in done.out
 
 
 def test_the_time_budget_ends_the_run(host: Host) -> None:

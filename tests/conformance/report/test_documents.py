@@ -13,7 +13,6 @@ from openshell_drivers.conformance.report import documents, schema
 from openshell_drivers.conformance.report.consistency import check_consistency
 from openshell_drivers.conformance.report.documents import UnreadableReport, ordered, read, to_text
 from openshell_drivers.conformance.report.model import SCHEMA, Metric, Report, WaiverUse
-from openshell_drivers.conformance.report.writing import FILES, write_all
 from tests.conformance.report import builder
 
 PUBLISHED = Path(__file__).parents[3] / "docs" / "report.schema.json"
@@ -221,22 +220,9 @@ class TestConsistency:
         assert check_consistency(builder.calm(waivers=[odd])) == []
 
 
-class TestFiles:
-    def test_all_formats_are_written_at_once(self, tmp_path: Path) -> None:
-        folder = tmp_path / "deep" / "er"
-        written = write_all(builder.everything(), folder, FILES)
+def test_a_file_that_cannot_be_written_leaves_no_part_behind(tmp_path: Path) -> None:
+    (tmp_path / "report.json").mkdir()
 
-        assert sorted(written) == sorted(folder.iterdir())
-        assert [each.name for each in written] == [
-            "report.json",
-            "junit.xml",
-            "badge.json",
-            "report.html",
-        ]
-
-    def test_a_file_that_cannot_be_written_leaves_no_part_behind(self, tmp_path: Path) -> None:
-        (tmp_path / "report.json").mkdir()
-
-        with pytest.raises(OSError, match="directory"):
-            documents.write(builder.calm(), tmp_path / "report.json")
-        assert [each.name for each in tmp_path.iterdir()] == ["report.json"]
+    with pytest.raises(OSError, match="directory"):
+        documents.write(builder.calm(), tmp_path / "report.json")
+    assert [each.name for each in tmp_path.iterdir()] == ["report.json"]

@@ -8,15 +8,13 @@ import re
 import sys
 from collections import Counter
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
 from openshell_drivers.conformance.report import html
-from openshell_drivers.conformance.report.html import source_address, web_address
+from openshell_drivers.conformance.report._links import places, source_address, web_address
 from openshell_drivers.conformance.report.model import Exchange, Outcome, Report, WaiverUse
 from openshell_drivers.conformance.report.words import OUTCOME_WORDS, headline
-from openshell_drivers.conformance.report.writing import write_all
 from openshell_drivers.errors import ConfigError
 from tests.conformance.report import builder
 
@@ -157,6 +155,13 @@ def test_the_headline_names_the_gateways_under_which_nothing_fails() -> None:
     assert headline(report).endswith("Nothing fails under 0.0.111 and 0.1-latest.")
 
 
+def test_what_stands_between_backticks_is_set_as_code() -> None:
+    failure = builder.failure(mend="Answer `OK & <b>`, not `NOT_FOUND`.")
+    text = html.to_text(builder.calm(results=[builder.result(outcome="fail", failure=failure)]))
+
+    assert "Answer <code>OK &amp; &lt;b&gt;</code>, not <code>NOT_FOUND</code>." in text
+
+
 class TestSafety:
     def test_nothing_is_loaded_and_no_other_script_may_run(self, whole: Page) -> None:
         text = html.to_text(builder.everything())
@@ -219,9 +224,19 @@ class TestSafety:
         assert source_address("NVIDIA/OpenShell@2f7fb65 crates/a/src/mod.rs:32-33") == (
             "https://github.com/NVIDIA/OpenShell/blob/2f7fb65/crates/a/src/mod.rs#L32-L33"
         )
+        assert source_address("NVIDIA/OpenShell@2f7fb65 crates/a/mod.rs (negotiate)") == (
+            "https://github.com/NVIDIA/OpenShell/blob/2f7fb65/crates/a/mod.rs"
+        )
+        assert source_address("NVIDIA/OpenShell#2347") == (
+            "https://github.com/NVIDIA/OpenShell/issues/2347"
+        )
         assert source_address("https://x.example/spec#3") == "https://x.example/spec#3"
         assert source_address("RFC 6749, section 5.1") == ""
         assert source_address("") == ""
+        assert places("RFC 6749; NVIDIA/OpenShell#7;") == [
+            ("RFC 6749", ""),
+            ("NVIDIA/OpenShell#7", "https://github.com/NVIDIA/OpenShell/issues/7"),
+        ]
 
 
 class TestSize:
@@ -275,11 +290,8 @@ class TestSize:
         assert "n0x" not in cut
 
 
-def test_without_jinja_the_other_files_are_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_jinja_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
 
     with pytest.raises(ConfigError, match=r"openshell-drivers\[conformance\]"):
-        write_all(builder.calm(), tmp_path, ["html", "json", "junit"])
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["junit.xml", "report.json"]
+        html.to_text(builder.calm())

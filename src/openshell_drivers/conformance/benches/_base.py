@@ -22,10 +22,15 @@ from openshell_drivers.conformance._caller import (
     channel_to,
 )
 from openshell_drivers.conformance._canaries import Canaries
-from openshell_drivers.conformance._checks import Check
+from openshell_drivers.conformance._checks import NEEDS, Check
 from openshell_drivers.conformance._instances import Instance, TargetNotReady
 from openshell_drivers.conformance._ledger import Ledger
-from openshell_drivers.conformance._outcomes import Blocked, Broken, NotApplicable
+from openshell_drivers.conformance._outcomes import (
+    Blocked,
+    Broken,
+    NotApplicable,
+    NotTestable,
+)
 from openshell_drivers.conformance._profile import Profile
 from openshell_drivers.conformance.report.model import Leak
 from openshell_drivers.testing.gateway import Preset
@@ -33,6 +38,8 @@ from openshell_drivers.testing.gateway import Preset
 ValueT = TypeVar("ValueT")
 _FIRST_PAUSE: Final = 0.005
 _LONGEST_PAUSE: Final = 0.15
+_MOST_STALL: Final = 2.0
+"""Of what the suite may have cost in a time that is judged, in seconds."""
 _SLOWEST_PAUSE: Final = 2.0
 
 
@@ -124,7 +131,7 @@ class Bench:
 
     def within(self, seconds: float, limit: float, what: str, *, mend: str = "") -> None:
         """Fail if something took longer than the limit, the suite's own delays taken off."""
-        own = self.world.stall.total - self._stalled
+        own = min(self.world.stall.total - self._stalled, _MOST_STALL)
         if seconds - own > limit:
             self.fail(f"{what} within {limit:g} s", f"it took {seconds:.2f} s", mend=mend)
 
@@ -137,6 +144,11 @@ class Bench:
         """Something that other checks judge must work for this one to begin."""
         if not condition:
             raise Blocked(why, clause)
+
+    def require(self, need: str) -> None:
+        """Ask for a backend verb that only this driver needs, once it is clear that it does."""
+        if not self.backend.can(need):
+            raise NotTestable(NEEDS[need])
 
     def secret(self, label: str) -> str:
         """Give a secret to send, which must show up nowhere."""

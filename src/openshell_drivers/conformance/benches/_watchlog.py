@@ -12,9 +12,9 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc import aio
 
+from openshell_drivers._wire import compute_driver_pb2 as wire
 from openshell_drivers.conformance._caller import UNREADABLE, Caller
 from openshell_drivers.conformance._outcomes import Broken
-from openshell_drivers._wire import compute_driver_pb2 as wire
 
 Kind = Literal["sandbox", "deleted", "platform_event", "empty"]
 _REOPEN_AFTER: Final = 0.2

@@ -15,9 +15,9 @@ import anyio
 from google.protobuf import json_format
 
 from openshell_drivers._codec.compute import decode_sandbox
+from openshell_drivers._sandboxes import SandboxStatus
 from openshell_drivers._services.names import COMPUTE
 from openshell_drivers._wire import compute_driver_pb2 as wire
-from openshell_drivers._sandboxes import SandboxStatus
 from openshell_drivers.conformance._caller import PATIENCE, Caller, Reply
 from openshell_drivers.conformance._outcomes import Blocked, NotApplicable, NotTestable
 from openshell_drivers.conformance.benches._base import Bench, unhurried
@@ -324,6 +324,8 @@ class ComputeBench(Bench):
             message = request()
             if hasattr(message, "sandbox_id"):
                 message.sandbox_id, message.name = self.fresh_id(), self.fresh_name()
+            if hasattr(message, "workspace"):
+                message.workspace = self.fresh_name()
             reply = await self.caller.ask(rpc, message, answer, whole=True)
             return reply.code != "UNIMPLEMENTED"
 
@@ -525,4 +527,3 @@ class ComputeBench(Bench):
             await anyio.sleep(unhurried(pause, asked))
             pause = min(pause * 1.6, 0.5)
         return False
-

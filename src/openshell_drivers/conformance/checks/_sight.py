@@ -11,7 +11,7 @@ import anyio
 
 from openshell_drivers._wire import compute_driver_pb2 as wire
 from openshell_drivers.conformance.benches._watchlog import HEADERS, Seen, WatchLog
-from openshell_drivers.conformance.benches.compute import ComputeBench
+from openshell_drivers.conformance.benches.compute import LAG, ComputeBench
 
 #: How long it is waited for something that must not come.
 QUIET: Final = 1.0
@@ -111,7 +111,7 @@ async def deletes(compute: ComputeBench) -> None:
 async def deleted(compute: ComputeBench, sandbox: wire.DriverSandbox) -> None:
     """Delete one that exists, until it is gone. `Blocked` if that does not go."""
     reply = await compute.delete(sandbox.id)
-    compute.need(reply.ok and reply.answer.deleted, str(reply), "COMP-DEL-01")
+    compute.need(reply.ok, str(reply), "COMP-DEL-01")
     await compute.gone(sandbox.id)
 
 
@@ -211,3 +211,11 @@ async def stays_gone(compute: ComputeBench, sandbox_id: str, what: str) -> None:
         f"a sandbox stays gone that was {what}",
         "it came back",
     )
+
+
+async def is_listed(compute: ComputeBench, sandbox_id: str) -> None:
+    """Wait until List has a sandbox. `Blocked` if it does not get so."""
+    deadline = time.monotonic() + LAG
+    while sandbox_id not in await compute.listed():
+        compute.need(time.monotonic() < deadline, "it is not listed", "COMP-LIST-01.a")
+        await anyio.sleep(0.05)

@@ -59,10 +59,10 @@ async def made_up(compute: ComputeBench) -> None:
     "COMP01-AUTH-02.b",
     "the credential of a deleted sandbox opens nothing",
     profile="security",
-    needs=("credential",),
 )
 async def stale(compute: ComputeBench) -> None:
     await _authenticates(compute)
+    compute.require("credential")
     sandbox = await compute.made_ready()
     credential = await compute.backend.credential(sandbox.id)
     compute.world.canaries.add("sandbox credential", credential)
@@ -97,9 +97,10 @@ def _same(
     )
 
 
-@check("COMP01-AUTH-03.a", "a sandbox's credential tells which one it is", needs=("credential",))
+@check("COMP01-AUTH-03.a", "a sandbox's credential tells which one it is")
 async def own_credential(compute: ComputeBench) -> None:
     await _authenticates(compute)
+    compute.require("credential")
     sandbox = compute.sandbox()
     created = await compute.create(sandbox)
     compute.need(created.ok, str(created), "COMP-CREATE-01")
@@ -113,10 +114,10 @@ async def own_credential(compute: ComputeBench) -> None:
     "COMP01-AUTH-03.b",
     "a sandbox's credential tells which one it is after a start, too",
     profile="lifecycle",
-    needs=("credential",),
 )
 async def credential_after_a_start(compute: ComputeBench) -> None:
     await _authenticates(compute)
+    compute.require("credential")
     sandbox = await compute.made_stopped()
     started = await compute.start(sandbox.id)
     compute.need(started.ok, str(started), "COMP-START-01")
@@ -219,7 +220,7 @@ async def expected_identity(compute: ComputeBench) -> None:
     await compute.reaches(sandbox.id, "Ready")
     stopped = await compute.stop(sandbox.id)
     compute.need(stopped.ok, str(stopped), "COMP-STOP-01")
-    await compute.reaches(sandbox.id, "Stopped")
+    await compute.halts(sandbox.id)
     reply = await compute.start(sandbox.id, identity="conformance://another-object")
     compute.code(
         reply,
@@ -228,7 +229,7 @@ async def expected_identity(compute: ComputeBench) -> None:
     )
     found = await compute.observed(sandbox.id)
     compute.hold(
-        found is not None and compute.phase(found) == "Stopped",
+        found is not None and compute.halted(found),
         "after a StartSandbox that was refused the sandbox is still Stopped",
         "it is gone" if found is None else compute.described(found),
     )

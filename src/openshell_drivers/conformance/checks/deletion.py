@@ -161,6 +161,9 @@ async def deleting(compute: ComputeBench) -> None:
     first = await compute.delete(sandbox.id)
     compute.need(first.ok, str(first), "COMP-DEL-01.a")
     second = await compute.delete(sandbox.id)
+    if not second.ok:
+        there = await compute.observed(sandbox.id)
+        compute.need(there is not None, f"it was gone at once: {second}", "COMP-DEL-02.b")
     compute.code(second, "OK", when="of a sandbox that is being deleted")
 
 

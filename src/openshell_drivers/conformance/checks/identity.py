@@ -133,7 +133,7 @@ async def stop_one_namesake(compute: ComputeBench) -> None:
         compute.need(reply.ok, str(reply), "COMP-STOP-01")
         what = f"StopSandbox of the other sandbox named {first.name!r}"
         await still_runs(compute, other, what)
-        await compute.reaches(stopped.id, "Stopped")
+        await compute.halts(stopped.id)
         started = await compute.start(stopped.id)
         compute.need(started.ok, str(started), "COMP-START-01")
         await compute.reaches(stopped.id, "Ready")
@@ -200,11 +200,11 @@ async def stale_start(compute: ComputeBench) -> None:
     stale, successor = await _successor(compute)
     reply = await compute.stop(successor.id)
     compute.need(reply.ok, str(reply), "COMP-STOP-01")
-    await compute.reaches(successor.id, "Stopped")
+    await compute.halts(successor.id)
     await compute.start(stale, successor.name)
     found = await seen(compute, successor.id, "COMP-STOP-03")
     compute.hold(
-        compute.phase(found) == "Stopped",
+        compute.halted(found),
         f"after StartSandbox of a deleted id with the name {successor.name!r} the sandbox of that"
         " name is still Stopped",
         compute.described(found),

@@ -6,7 +6,7 @@ import asyncio
 
 from openshell_drivers.conformance._checks import check
 from openshell_drivers.conformance.benches.compute import LAG, ComputeBench
-from openshell_drivers.conformance.checks._sight import deletes, quiet, still, until_true
+from openshell_drivers.conformance.checks._sight import deletes, is_listed, quiet, still, until_true
 
 _ROUNDS = 6
 
@@ -55,7 +55,7 @@ async def failed_is_listed(compute: ComputeBench) -> None:
 @check("COMP-LIST-01.d", "a sandbox that is being removed stays listed till it is gone")
 async def deleting_is_listed(compute: ComputeBench) -> None:
     sandbox = await compute.made_ready()
-    await _is_listed(compute, sandbox.id, "running")
+    await is_listed(compute, sandbox.id)
     reply = await compute.delete(sandbox.id)
     compute.need(reply.ok and reply.answer.deleted, str(reply), "COMP-DEL-01")
     missing = 0
@@ -107,7 +107,7 @@ async def _is_gone(compute: ComputeBench, sandbox_id: str) -> None:
 @check("COMP-LIST-05.a", "each id is listed once")
 async def listed_once(compute: ComputeBench) -> None:
     made = [await compute.made() for _ in range(3)]
-    await _is_listed(compute, made[-1].id, "new")
+    await is_listed(compute, made[-1].id)
     ours = {sandbox.id for sandbox in made}
     for _ in range(3):
         reply = await compute.list_all()
@@ -120,7 +120,7 @@ async def listed_once(compute: ComputeBench) -> None:
 async def order_is_kept(compute: ComputeBench) -> None:
     made = [await compute.made_ready() for _ in range(5)]
     for sandbox in made:
-        await _is_listed(compute, sandbox.id, "running")
+        await is_listed(compute, sandbox.id)
     ours = {sandbox.id for sandbox in made}
     orders = set()
     for _ in range(_ROUNDS):

@@ -29,7 +29,10 @@ from openshell_drivers.conformance.checks._spawning import (
 
 #: The longest path that a Unix socket can have on Linux.
 LONGEST: Final = 107
-_LIMIT_WORDS: Final = ("107", "108", "104", "103", "long", "length", "limit", "sun_path")
+_LIMIT_WORDS: Final = (
+    *("107", "108", "104", "103", "long", "length", "limit", "shorter", "exceed", "maximum"),
+    *("sun_path", "sun_len"),
+)
 _STOP: Final = 15.0
 
 _process_check = partial(check, services=SERVICES, needs=("spawned",), once=True)

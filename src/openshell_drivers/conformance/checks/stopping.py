@@ -9,8 +9,8 @@ from typing import Final
 from openshell_drivers._wire import compute_driver_pb2 as wire
 from openshell_drivers.conformance._checks import check
 from openshell_drivers.conformance._outcomes import NotApplicable
-from openshell_drivers.conformance.benches.compute import LAG, ComputeBench
-from openshell_drivers.conformance.checks._sight import quiet, runs, still
+from openshell_drivers.conformance.benches.compute import ComputeBench
+from openshell_drivers.conformance.checks._sight import is_listed, quiet, runs, still
 from openshell_drivers.testing.gateway._phases import stop_in_progress
 
 #: For so long an observation may be older than the answer.
@@ -89,7 +89,7 @@ async def at_once_started(compute: ComputeBench) -> None:
 @check("COMP-STOP-03", "a stopped sandbox is kept", profile="lifecycle")
 async def kept(compute: ComputeBench) -> None:
     sandbox = await compute.made_ready()
-    await _listed(compute, sandbox.id)
+    await is_listed(compute, sandbox.id)
     await compute.can_stop()
     reply = await compute.stop(sandbox.id)
     compute.need(reply.ok, str(reply), "COMP-STOP-01")
@@ -103,13 +103,6 @@ async def kept(compute: ComputeBench) -> None:
             f"id {seen.id!r}, name {seen.name!r}",
         )
         await asyncio.sleep(0.1)
-
-
-async def _listed(compute: ComputeBench, sandbox_id: str) -> None:
-    deadline = time.monotonic() + LAG
-    while sandbox_id not in await compute.listed():
-        compute.need(time.monotonic() < deadline, "it is not listed", "COMP-LIST-01.a")
-        await asyncio.sleep(0.05)
 
 
 @check("COMP-STOP-04.a", "a stop is not told as a removal", profile="lifecycle")

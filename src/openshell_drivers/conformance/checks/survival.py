@@ -105,7 +105,9 @@ async def killed_in_delete(compute: ComputeBench) -> None:
     await deletes(compute)
     sandbox = await compute.made_ready()
     reply = await compute.delete(sandbox.id)
-    compute.need(reply.ok and reply.answer.deleted, str(reply), "COMP-DEL-01.a")
+    compute.need(
+        reply.ok and reply.answer.deleted, f"{reply}, deleted {reply.answer.deleted}", "COMP-DEL-01"
+    )
     await compute.kill_and_restart()
     await stays_gone(compute, sandbox.id, "deleted right before a kill -9")
 
@@ -146,12 +148,9 @@ async def _whole_or_nothing(
         await _is_there(compute, sandbox, "a sandbox whose create was answered OK")
     got = await compute.observed(sandbox.id)
     deleted = await compute.delete(sandbox.id)
+    if got is None and not deleted.ok:
+        return  # COMP-DEL-02 judges what a delete of nothing answers
     compute.code(deleted, "OK", when="of a sandbox in whose create the driver was killed")
-    compute.hold(
-        got is None or deleted.answer.deleted,
-        "a sandbox that GetSandbox finds after a kill -9 can be deleted",
-        "DeleteSandboxResponse.deleted is false",
-    )
     await compute.gone(sandbox.id)
     again = await compute.create(sandbox)
     compute.code(again, "OK", when="of an id in whose first create the driver was killed")

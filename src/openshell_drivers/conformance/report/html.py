@@ -18,6 +18,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from openshell_drivers.conformance.report import words
+from openshell_drivers.conformance.report._links import places, web_address
 from openshell_drivers.conformance.report._view import Card, View, view
 from openshell_drivers.conformance.report.model import Exchange, Report
 from openshell_drivers.conformance.report.verdicts import OUTCOMES, days_left
@@ -87,6 +88,12 @@ def _environment() -> Environment:
         """Let a name break after its punctuation, since names may be wide."""
         return Markup("<wbr>").join(re.split(r"(?<=[./_:])(?=\w)", text))
 
+    def prose(text: str) -> Markup:
+        """Set what stands between backticks as code."""
+        parts = re.split(r"`([^`\n]+)`", text)
+        kinds = (Markup("{}"), Markup("<code>{}</code>"))
+        return Markup("").join(kinds[n % 2].format(part) for n, part in enumerate(parts))
+
     environment = Environment(
         loader=PackageLoader(__package__ or "", "page"),
         autoescape=True,
@@ -96,35 +103,15 @@ def _environment() -> Environment:
     )
     environment.globals["words"] = words
     environment.filters["web"] = web_address
-    environment.filters["source"] = source_address
+    environment.filters["places"] = places
     environment.filters["breakable"] = breakable
+    environment.filters["prose"] = prose
     environment.filters["own"] = Markup  # the page's own style and script
     return environment
 
 
 def _resource(name: str) -> str:
     return (files(__package__ or "") / "page" / name).read_text("utf-8")
-
-
-def web_address(text: str) -> str:
-    """A text if it is an http address, which may be linked; else nothing."""
-    return text if re.fullmatch(r"https?://[^\s\"'<>]+", text) else ""
-
-
-_SOURCE: Final = re.compile(
-    r"(?P<repository>[\w.-]+/[\w.-]+)@(?P<commit>[0-9a-f]{7,40}) (?P<path>[\w./-]+)"
-    r"(?::(?P<first>\d+)(?:-(?P<last>\d+))?)?"
-)
-
-
-def source_address(where: str) -> str:
-    """The address of ``owner/repository@commit path:first-last``; nothing for anything else."""
-    found = _SOURCE.fullmatch(where)
-    if found is None:
-        return web_address(where)
-    lines = f"#L{found['first']}" if found["first"] else ""
-    lines += f"-L{found['last']}" if found["last"] else ""
-    return f"https://github.com/{found['repository']}/blob/{found['commit']}/{found['path']}{lines}"
 
 
 def _cut(card: Card, share: int) -> Cut:

@@ -29,7 +29,7 @@ async def dialled(
         ("grpc.enable_retries", 0),  # no gateway tries a call twice
         # As short as grpcio allows: a gateway redials at the next call.
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 20_000),  # the limit of one attempt, in truth
         ("grpc.max_reconnect_backoff_ms", 100),
         ("grpc.use_local_subchannel_pool", 1),
     ]

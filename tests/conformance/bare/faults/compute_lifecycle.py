@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from tests.conformance.bare.driver import Driver
@@ -88,7 +89,7 @@ def _(driver: Driver) -> None:
     @override(driver.compute, "stop_sandbox")
     async def _(original: Any, request: Any) -> Any:
         answer = await original(request)
-        driver.hub.deleted(request.sandbox_id)
+        asyncio.get_running_loop().call_later(0.1, driver.hub.deleted, request.sandbox_id)
         return answer
 
 
@@ -105,7 +106,11 @@ def _(driver: Driver) -> None:
         await original(sandbox_id)
 
 
-@fault("stop-is-claimed-only", kills=("COMP-STOP-05",), also=("COMP-STOP-01.c", "COMP-CAP-04"))
+@fault(
+    "stop-is-claimed-only",
+    kills=("COMP-STOP-05",),
+    also=("COMP-STOP-01.c", "COMP01-START-03.b", "COMP-CAP-04"),
+)
 def _(driver: Driver) -> None:
     """The driver manages lifecycles, and refuses to stop anything."""
     refuses(driver, "stop_sandbox")

@@ -15,7 +15,11 @@ def _answer(driver: Driver, *, deleted: bool) -> Any:
     return driver.compute.messages.DeleteSandboxResponse(deleted=deleted)
 
 
-@fault("delete-unknown-is-not-found", kills=("COMP-DEL-02", "COMP01-DEL-01"))
+@fault(
+    "delete-unknown-is-not-found",
+    kills=("COMP-DEL-02", "COMP01-DEL-01"),
+    also=("COMP-DEL-04.d", "COMP-DEL-07"),
+)
 def _(driver: Driver) -> None:
     """Delete of what is not there is an error."""
 
@@ -53,7 +57,10 @@ def _(driver: Driver) -> None:
 @fault(
     "deleted-comes-back",
     kills=("COMP-DEL-01.b",),
-    also=("COMP-DEL-01.c", "COMP-DEL-04", "COMP-WATCH-06.a", "COMP-SOCK-11", "COMP01-CREATE-02"),
+    also=(
+        *("COMP-DEL-01.c", "COMP-DEL-04", "COMP-LIST-04", "COMP-WATCH-02.a", "COMP-WATCH-06.a"),
+        *("COMP-SOCK-11", "COMP01-CREATE-02"),
+    ),
 )
 def _(driver: Driver) -> None:
     """Something on the platform makes a sandbox again 700 ms after its removal."""

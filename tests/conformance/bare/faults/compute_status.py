@@ -41,7 +41,7 @@ def _(driver: Driver) -> None:
             raise
 
 
-@fault("start-shows-the-old-exit", kills=("COMP-STAT-07", "COMP-START-03.b"))
+@fault("start-shows-the-old-exit", kills=("COMP-STAT-07",), also=("COMP-START-03.b",))
 def _(driver: Driver) -> None:
     """After a start the end of the run before is told."""
     can_tell_stale(driver)

@@ -66,6 +66,17 @@ def _(driver: Driver) -> None:
         return event
 
 
+@fault("watch-forgets-restarts", kills=("COMP-START-03.b",), also=("COMP-WATCH-08.a",))
+def _(driver: Driver) -> None:
+    """That a sandbox runs again after a start is not told."""
+
+    @override(driver.compute, "told")
+    def _(original: Any, note: Note) -> Any:
+        found = driver.observer.view.get(note.id)
+        restarted = found is not None and found.state == RUNNING and found.instance > 1
+        return None if restarted and note.kind == SANDBOX else original(note)
+
+
 @fault("watch-repeats-itself", kills=("COMP-WATCH-09",))
 def _(driver: Driver) -> None:
     """All sandboxes are told again every 500 ms."""

@@ -212,13 +212,6 @@ def _(driver: Driver) -> None:
         original(rpc, code, message, started)
 
 
-@fault("calls-wait-for-ever", kills=("PROC-CALL-02",), also=("COMP-GET-05", "COMP-LIST-02"))
-def _(driver: Driver) -> None:
-    """Neither a call nor an access to the platform has a limit."""
-    driver.calls.limit = 10**6
-    driver.platform.quick_limit = 10**6
-
-
 @fault("answers-are-mixed-up", kills=("PROC-CALL-03.a",))
 def _(driver: Driver) -> None:
     """The id that is looked for stands in a variable that all calls share."""

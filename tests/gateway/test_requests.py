@@ -212,7 +212,7 @@ async def test_tokens_are_minted_for_create_and_never_for_validate(
         *("session_id", "runtime_generation", "session_rotation", "auth_epoch"),
         *("gateway_token", "gateway_expires_at", "sandbox_token", "sandbox_expires_at"),
     }
-    assert "BEGIN PUBLIC KEY" in document["verification_keys"][0]["public_key_pem"]
+    assert b"BEGIN PUBLIC KEY" in bytes(document["verification_keys"][0]["public_key_pem"])
 
 
 async def test_without_a_signer_there_are_no_tokens(

@@ -65,24 +65,36 @@ class Reply(Generic[AnswerT]):
         return f"{self.rpc}: {self.code}{said}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call as it was; written out only where a report needs it."""
+
+    rpc: str
+    request: Message | bytes
+    code: str
+    said: Message | str
+    milliseconds: float
+    at: float
+
+
 @dataclass(slots=True)
 class Transcript:
     """The newest calls of one check."""
 
     clean: Callable[[str], str]
     began: float = field(default_factory=time.monotonic)
-    calls: deque[Exchange] = field(default_factory=lambda: deque(maxlen=_KEPT))
+    calls: deque[Call] = field(default_factory=lambda: deque(maxlen=_KEPT))
 
     def add(
         self, rpc: str, request: Message | bytes, code: str, said: Message | str, seconds: float
     ) -> None:
-        """Keep a call, without its secrets."""
+        """Keep a call."""
         self.calls.append(
-            Exchange(
+            Call(
                 rpc=rpc,
-                request=self._shown(request),
+                request=request,
                 code=code,
-                message=self._shown(said) if isinstance(said, Message) else self._short(said),
+                said=said,
                 milliseconds=round(seconds * 1000, 1),
                 at=round(time.monotonic() - self.began - seconds, 3),
             )
@@ -92,20 +104,35 @@ class Transcript:
         """Keep something that is no call: a kill, a restart, an outage."""
         self.add(rpc, b"", "", what, 0)
 
-    def _shown(self, message: Message | bytes) -> str:
-        if isinstance(message, bytes):
-            return f"{len(message)} bytes" if message else ""
-        try:
-            text = json_format.MessageToJson(
-                message, indent=None, preserving_proto_field_name=True, ensure_ascii=False
+    def exchanges(self) -> list[Exchange]:
+        """Write them out, without their secrets."""
+        return [
+            Exchange(
+                rpc=call.rpc,
+                request=self._shown(call.request),
+                code=call.code,
+                message=self._shown(call.said),
+                milliseconds=call.milliseconds,
+                at=call.at,
             )
-        except Exception:  # noqa: BLE001  # an odd message must not end the check
-            text = f"{len(message.SerializeToString())} bytes"
-        return self._short(text)
+            for call in self.calls
+        ]
 
-    def _short(self, text: str) -> str:
+    def _shown(self, said: Message | bytes | str) -> str:
+        if isinstance(said, bytes):
+            return f"{len(said)} bytes" if said else ""
+        text = said if isinstance(said, str) else _as_json(said)
         text = self.clean(text)
         return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+
+
+def _as_json(message: Message) -> str:
+    try:
+        return json_format.MessageToJson(
+            message, indent=None, preserving_proto_field_name=True, ensure_ascii=False
+        )
+    except Exception:  # noqa: BLE001  # an odd message must not end the check
+        return f"{len(message.SerializeToString())} bytes"
 
 
 def channel_to(socket: Path, authority: str) -> aio.Channel:

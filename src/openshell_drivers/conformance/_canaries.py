@@ -14,9 +14,9 @@ class Canaries:
     """Makes secrets that occur nowhere else, and remembers them for the length of a run."""
 
     def __init__(self) -> None:
-        self._made: list[str] = []
+        self._made: set[str] = set()
         self._labels: list[str] = []
-        self._redactor: Redactor | None = None
+        self._redactor = Redactor()
 
     def make(self, label: str) -> str:
         """Give a new secret; `label` says in a report what it was."""
@@ -25,20 +25,15 @@ class Canaries:
     def add(self, label: str, value: str) -> str:
         """Remember a secret that was made elsewhere, such as a token that the driver gave."""
         if value and value not in self._made:
-            self._made.append(value)
+            self._made.add(value)
             self._labels.append(label)
-            self._redactor = None
+            self._redactor.add(value)
         return value
 
     def clean(self, text: str) -> str:
         """Take every secret out of a text."""
-        return self._reading().text(text)
+        return self._redactor.text(text)
 
     def found(self, data: bytes) -> list[str]:
         """Say which secrets occur in the data, in whatever encoding: their labels."""
-        return [self._labels[index] for index in self._reading().find(data)]
-
-    def _reading(self) -> Redactor:
-        if self._redactor is None:
-            self._redactor = Redactor(self._made)
-        return self._redactor
+        return [self._labels[index] for index in self._redactor.find(data)]

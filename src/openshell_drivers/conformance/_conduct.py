@@ -13,7 +13,7 @@ from typing import Final
 from openshell_drivers.conformance._backend import Backend
 from openshell_drivers.conformance._caller import Transcript
 from openshell_drivers.conformance._checks import NEEDS, Check
-from openshell_drivers.conformance._instances import Instance, TargetNotReady
+from openshell_drivers.conformance._instances import Instance, TargetNotReady, accepts
 from openshell_drivers.conformance._judge import Ending, ending, result
 from openshell_drivers.conformance._outcomes import (
     Blocked,
@@ -39,6 +39,8 @@ BENCHES: Final[dict[str, type[Bench]]] = {
 _AT_ONCE: Final = 8
 _PROCESSES: Final = 4
 _CLEANING: Final = 120.0
+_ENDING: Final = 15.0
+"""For a process that is on its way out."""
 #: Milliseconds after which a call that was under way when a check was given up has hung.
 _HUNG: Final = 20_000
 _FROM_PROFILE: Final = {
@@ -199,8 +201,7 @@ class Conductor:
     async def _clean(self, bench: Bench, instance: Instance) -> None:
         try:
             async with self._alone:
-                if not instance.running:
-                    await instance.restart()
+                await _serving(instance)
             async with asyncio.timeout(_CLEANING):
                 self.leaks.extend(await bench.clean())
         except Exception as error:  # noqa: BLE001  # an unclean end is a leak, not a verdict
@@ -214,6 +215,15 @@ class Conductor:
     async def close(self) -> None:
         """End every process."""
         await asyncio.gather(*(each.close() for each in self.instances), return_exceptions=True)
+
+
+async def _serving(instance: Instance) -> None:
+    """Make sure that somebody answers, also after a check that has told the driver to end."""
+    if instance.attached or (instance.running and accepts(instance.socket)):
+        return
+    if instance.running and await instance.ended(_ENDING) is None:
+        instance.kill()
+    await instance.restart()
 
 
 async def _attempt(bench: Bench) -> BaseException | None:

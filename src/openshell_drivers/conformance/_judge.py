@@ -49,18 +49,9 @@ def ending(bench: Bench, problem: BaseException | None, seconds: float) -> Endin
         problem=problem,
         milliseconds=round(seconds * 1000, 1),
         notes=[clean(note) for note in bench.notes],
-        transcript=_shown(bench) if isinstance(problem, Broken) else [],
+        transcript=bench.transcript.exchanges() if isinstance(problem, Broken) else [],
         log=[clean(line) for line in bench.instance.tail()] if problem is not None else [],
     )
-
-
-def _shown(bench: Bench) -> list[Exchange]:
-    """The calls, cleaned again: that an answer holds a secret may become known after it came."""
-    clean = bench.world.canaries.clean
-    return [
-        call.model_copy(update={"request": clean(call.request), "message": clean(call.message)})
-        for call in bench.transcript.calls
-    ]
 
 
 def result(unit: Unit, end: Ending, *, repeat: str) -> Result:
@@ -74,6 +65,7 @@ def result(unit: Unit, end: Ending, *, repeat: str) -> Result:
         service=unit.check.service,
         profile=unit.check.profile,
         preset=unit.preset,
+        once=unit.check.once,
         level=unit.level,
         outcome=outcome,
         reason=reason,

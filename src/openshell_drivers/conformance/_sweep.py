@@ -24,6 +24,7 @@ from openshell_drivers.conformance._instances import Instance, TargetNotReady, a
 from openshell_drivers.conformance._ledger import Ledger, ledgers, read_ledger
 from openshell_drivers.conformance._profile import Profile
 from openshell_drivers.conformance._request import TargetRequest
+from openshell_drivers.settings import inherited
 from openshell_drivers.testing.gateway import PRESETS
 
 _GONE: Final = 60.0
@@ -80,7 +81,9 @@ def _leftover(path: Path) -> Leftover | None:
         began=path.stat().st_mtime,
         folder=Path(head["folder"]),
         events=Path(head["events"]),
-        target=TargetRequest.model_validate(head["target"]),
+        target=TargetRequest.model_validate(
+            {**head["target"], "environment": inherited(head["environment"])}
+        ),
         profile=Profile.model_validate(head["profile"]),
         processes=tuple(
             row["pid"]

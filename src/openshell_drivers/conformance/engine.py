@@ -89,7 +89,8 @@ class Engine:
             began=began_at(os.getpid()),
             folder=str(folder),
             events=str(request.events),
-            target=request.target.model_dump(mode="json"),
+            target=request.target.model_dump(mode="json", exclude={"environment"}),
+            environment=sorted(request.target.environment),  # names; values may be secrets
             profile=profile.model_dump(mode="json"),
         )
         world = World(
@@ -269,7 +270,8 @@ def main(path: str) -> int:
     request = Request.model_validate_json(Path(path).read_text("utf-8"))
     parent = os.getppid()
     events = Events(request.events)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # its parent gets it too, and closes our input
+    # Its parent gets it too, and closes our input. A driver would inherit SIG_IGN.
+    signal.signal(signal.SIGINT, lambda *_: None)
     try:
         return asyncio.run(Engine(request, events).run())
     except WaiverError as error:

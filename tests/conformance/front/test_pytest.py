@@ -80,6 +80,7 @@ def test_a_driver_is_judged_in_an_empty_folder(host: Host, clean: Judged) -> Non
 
 HOSTS = {
     "plain": [],
+    "hooks": ["-o", "testpaths="],  # then the folder's conftest has a say in all that is in it
     "value-apart": ["--driver", "memory"],
     "quiet": ["-q", "--tb=no", "--no-header", "--no-summary"],
     "plain-asserts": ["--assert=plain", "-p", "no:cacheprovider"],

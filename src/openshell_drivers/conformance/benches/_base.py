@@ -63,6 +63,8 @@ class World:
     counter: int = 0
     facts: dict[tuple[Instance, str], Any] = field(default_factory=dict)
     """What was found out once of an instance."""
+    vain: set[tuple[str, tuple[str, ...]]] = field(default_factory=set)
+    """Presets and phases that were waited for in vain: others need not wait as long."""
 
     def number(self) -> str:
         """Give a short text that is used once in the run."""

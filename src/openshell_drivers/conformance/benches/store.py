@@ -142,8 +142,25 @@ class StoreBench(Bench):
         kept.driver = CONFIGURED
         return kept
 
-    async def kept(self, slot: Slot | None = None, value: str | None = None) -> Kept:
-        """Store a value that the driver accepts. `Blocked` if it does not."""
+    async def proven(self) -> None:
+        """`Blocked` if what is stored cannot be resolved at all, found out once."""
+
+        async def try_it() -> Resolved:
+            kept = await self.kept(proven=False)
+            return await self.resolve(self.item(kept))
+
+        reply = await self.known("what is stored can be resolved", try_it)
+        self.need(reply.ok and reply.answer.credentials, str(reply), "CREDU-RES-01")
+
+    async def kept(
+        self, slot: Slot | None = None, value: str | None = None, *, proven: bool = True
+    ) -> Kept:
+        """Store a value that the driver accepts. `Blocked` if it does not.
+
+        `proven`: or if nothing that is stored can be resolved.
+        """
+        if proven:
+            await self.proven()
         slot = slot or self.slot()
         value = self.value() if value is None else value
         reply = await self.store(slot, value)

@@ -98,8 +98,8 @@ async def twins(compute: ComputeBench) -> tuple[wire.DriverSandbox, wire.DriverS
     second = compute.sandbox(name=first.name, workspace=1)
     reply = await compute.create(second)
     compute.need(reply.ok, str(reply), "COMP-IN-02")
-    await compute.reaches(first.id, "Ready")
-    await compute.reaches(second.id, "Ready")
+    await compute.settles(first.id)
+    await compute.settles(second.id)
     return first, second
 
 
@@ -107,7 +107,8 @@ async def still_runs(compute: ComputeBench, sandbox: wire.DriverSandbox, after: 
     """Fail unless a sandbox that ran runs on."""
     found = await compute.observed(sandbox.id)
     compute.hold(
-        found is not None and compute.phase(found) == "Ready",
-        f"after {after} GetSandbox shows the sandbox of that other id still Ready",
+        found is not None and compute.phase(found) == compute.at_rest(sandbox.id),
+        f"after {after} GetSandbox shows the sandbox of that other id still"
+        f" {compute.at_rest(sandbox.id)}",
         "GetSandbox: NOT_FOUND" if found is None else compute.described(found),
     )

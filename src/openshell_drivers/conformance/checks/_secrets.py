@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
 
 from openshell_drivers._wire import compute_driver_pb2 as compute
@@ -52,19 +51,7 @@ def planted(bench: ComputeBench, found: Evidence) -> compute.DriverSandbox:
 
 def _launch(bench: ComputeBench, found: Evidence) -> bytes:
     one, two = (found.plant(bench, label) for label in LAUNCH)
-    supervisor = {
-        "session_id": bench.fresh_id(),
-        "runtime_generation": 1,
-        "session_rotation": 0,
-        "auth_epoch": 1,
-        "gateway_token": one,
-        "gateway_expires_at": 4_000_000_000,
-        "sandbox_token": two,
-        "sandbox_expires_at": 4_000_000_000,
-    }
-    return json.dumps(
-        {"supervisor": supervisor, "gateway_id": "g", "verification_keys": []}
-    ).encode()
+    return bench.launch_of(one, two)
 
 
 async def _compute(bench: ComputeBench, found: Evidence) -> None:
@@ -75,7 +62,7 @@ async def _compute(bench: ComputeBench, found: Evidence) -> None:
         found.heard(checked)
         found.heard(created)
         bench.need(created.ok, str(created), "COMP-CREATE-01")
-        await bench.reaches(sandbox.id, "Ready")
+        await bench.settles(sandbox.id)
         await _observed(bench, found, sandbox.id)
         if bench.line != "F" and await bench.implements("StopSandbox"):
             found.heard(await bench.stop(sandbox.id))

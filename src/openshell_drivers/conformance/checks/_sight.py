@@ -97,7 +97,7 @@ async def deletes(compute: ComputeBench) -> None:
     """`Blocked` unless the driver deletes a running sandbox: other checks judge that."""
 
     async def ask() -> str:
-        sandbox = await compute.made_ready()
+        sandbox = await compute.made_settled()
         reply = await compute.delete(sandbox.id)
         if not reply.ok or not reply.answer.deleted:
             return f"{reply}, deleted {reply.answer.deleted}"
@@ -106,6 +106,18 @@ async def deletes(compute: ComputeBench) -> None:
 
     why = await compute.known("deletes", ask)
     compute.need(not why, f"a running sandbox cannot be deleted: {why}", "COMP-DEL-01")
+
+
+async def tells(compute: ComputeBench) -> None:
+    """`Blocked` unless an open watch tells of new sandboxes: other checks judge that."""
+
+    async def ask() -> bool:
+        async with compute.watching() as log:
+            sandbox = await compute.made()
+            return await until_true(lambda: bool(log.of(sandbox.id, "sandbox")), LAG)
+
+    told = await compute.known("the watch tells", ask)
+    compute.need(told, "an open watch does not tell of a new sandbox", "COMP-CREATE-01.c")
 
 
 async def deleted(compute: ComputeBench, sandbox: wire.DriverSandbox) -> None:

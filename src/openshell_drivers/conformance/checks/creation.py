@@ -26,7 +26,7 @@ _HOSTILE: Final = (
 @check("COMP-CREATE-01.a", "a new sandbox is found at once")
 async def found_at_once(compute: ComputeBench) -> None:
     sandbox = compute.sandbox()
-    reply = await compute.create(sandbox)
+    reply = await compute.create_with_room(sandbox)
     compute.code(reply, "OK", when="of a plain sandbox (the profile's template)")
     found = await compute.observed(sandbox.id)
     compute.hold(
@@ -71,12 +71,12 @@ async def same_id_again(compute: ComputeBench) -> None:
         )
         if reply.ok:
             compute.note("a repeated create answers OK; ALREADY_EXISTS is what gateways know")
-        await compute.reaches(sandbox.id, "Ready")
+        await compute.settles(sandbox.id)
 
 
 @check("COMP-CREATE-03.b", "a second create of an id leaves the first sandbox as it is")
 async def first_untouched(compute: ComputeBench) -> None:
-    sandbox = await compute.made_ready()
+    sandbox = await compute.made_settled()
     before = await seen(compute, sandbox.id)
     again = compute.sandbox(id=sandbox.id)
     reply = await compute.create(again)
@@ -89,15 +89,15 @@ async def first_untouched(compute: ComputeBench) -> None:
         return
     compute.hold(
         (after.name, after.status.instance_id, compute.phase(after))
-        == (before.name, before.status.instance_id, "Ready"),
-        f"{what}: {before.name!r}, instance {before.status.instance_id!r}, Ready",
+        == (before.name, before.status.instance_id, compute.phase(before)),
+        f"{what}: {before.name!r}, instance {before.status.instance_id!r}, {compute.phase(before)}",
         f"{after.name!r}, instance {after.status.instance_id!r}, {compute.described(after)}",
     )
 
 
 @check("COMP-CREATE-03.c", "of many creates of an id at once one makes it", profile="resilience")
 async def many_at_once(compute: ComputeBench) -> None:
-    plain = await compute.create(compute.sandbox())
+    plain = await compute.create_with_room(compute.sandbox())
     compute.need(plain.ok, str(plain), "COMP-CREATE-01")
     sandbox = compute.sandbox()
     replies = await asyncio.gather(*(compute.create(sandbox) for _ in range(_AT_ONCE)))
@@ -112,7 +112,7 @@ async def many_at_once(compute: ComputeBench) -> None:
     compute.hold(
         names.count(sandbox.id) <= 1, "ListSandboxes has the id once", f"{names.count(sandbox.id)}"
     )
-    await compute.reaches(sandbox.id, "Ready")
+    await compute.settles(sandbox.id)
 
 
 @check(
@@ -125,13 +125,13 @@ async def many_at_once(compute: ComputeBench) -> None:
 )
 async def one_resource(compute: ComputeBench) -> None:
     before = len(await compute.backend.resources())
-    await compute.made_ready()
+    await compute.made_settled()
     one = len(await compute.backend.resources()) - before
     compute.need(one, "the verb list_resources does not show a sandbox")
     sandbox = compute.sandbox()
     first, *_ = await asyncio.gather(*(compute.create(sandbox) for _ in range(_AT_ONCE)))
     compute.need(first.code in {"OK", "ALREADY_EXISTS"}, str(first), "COMP-CREATE-03")
-    await compute.reaches(sandbox.id, "Ready")
+    await compute.settles(sandbox.id)
     more = len(await compute.backend.resources()) - before - one
     compute.hold(
         more == one,
@@ -162,7 +162,7 @@ async def same_name(compute: ComputeBench) -> None:
 
 @check("COMP-CREATE-04.b", "a name that is taken stays with the first sandbox")
 async def same_name_spares_the_first(compute: ComputeBench) -> None:
-    first = await compute.made_ready()
+    first = await compute.made_settled()
     before = await seen(compute, first.id)
     await compute.create(compute.sandbox(name=first.name))
     after = await compute.observed(first.id)
@@ -199,7 +199,7 @@ async def no_name(compute: ComputeBench) -> None:
     once=True,
 )
 async def hostile_ids(compute: ComputeBench) -> None:
-    plain = await compute.create(compute.sandbox())
+    plain = await compute.create_with_room(compute.sandbox())
     compute.need(plain.ok, str(plain), "COMP-CREATE-01")
     for hostile in _HOSTILE:
         reply = await compute.create(compute.sandbox(id=hostile))
@@ -300,7 +300,7 @@ async def ends(compute: ComputeBench) -> None:
 
 @check("COMP01-CREATE-03", "an id that was deleted can be created again")
 async def again_after_delete(compute: ComputeBench) -> None:
-    sandbox = await compute.made_ready()
+    sandbox = await compute.made_settled()
     reply = await compute.delete(sandbox.id)
     compute.need(reply.ok, str(reply), "COMP-DEL-01")
     await compute.gone(sandbox.id)

@@ -22,7 +22,7 @@ _RACES: Final = 6
 
 @check("COMP-DEL-01.a", "deleting what exists says deleted true")
 async def says_true(compute: ComputeBench) -> None:
-    sandbox = await compute.made_ready()
+    sandbox = await compute.made_settled()
     reply = await compute.delete(sandbox.id)
     compute.code(reply, "OK", when="of a running sandbox")
     compute.hold(
@@ -34,7 +34,7 @@ async def says_true(compute: ComputeBench) -> None:
 
 @check("COMP-DEL-01.b", "what was deleted is gone in time, and stays so", profile="lifecycle")
 async def goes_away(compute: ComputeBench) -> None:
-    sandbox = await compute.made_ready()
+    sandbox = await compute.made_settled()
     reply = await compute.delete(sandbox.id)
     compute.need(reply.ok, str(reply), "COMP-DEL-01.a")
     await _goes(compute, sandbox, "a running sandbox")
@@ -96,7 +96,7 @@ async def already_gone(compute: ComputeBench) -> None:
 async def false_means_nothing(compute: ComputeBench) -> None:
     await deletes(compute)
     stops = await stops_sandboxes(compute)
-    made = await asyncio.gather(*(compute.made_ready() for _ in range(_RACES)))
+    made = await asyncio.gather(*(compute.made_settled() for _ in range(_RACES)))
     for number, sandbox in enumerate(made):
         change = (compute.stop, compute.start)[number % 2] if stops else compute.get
         racing = asyncio.ensure_future(change(sandbox.id))
@@ -157,7 +157,7 @@ async def stopped(compute: ComputeBench) -> None:
 @check("COMP-DEL-04.d", "what is being deleted can be deleted", profile="lifecycle")
 async def deleting(compute: ComputeBench) -> None:
     await deletes(compute)
-    sandbox = await compute.made_ready()
+    sandbox = await compute.made_settled()
     first = await compute.delete(sandbox.id)
     compute.need(first.ok, str(first), "COMP-DEL-01.a")
     second = await compute.delete(sandbox.id)
@@ -171,7 +171,7 @@ async def deleting(compute: ComputeBench) -> None:
 async def at_the_same_time(compute: ComputeBench) -> None:
     await deletes(compute)
     for count in (2, 8):
-        sandbox = await compute.made_ready()
+        sandbox = await compute.made_settled()
         replies = await asyncio.gather(*(compute.delete(sandbox.id) for _ in range(count)))
         for reply in replies:
             compute.code(reply, "OK", when=f"at the same time as {count - 1} more for one sandbox")
@@ -184,7 +184,7 @@ async def at_the_same_time(compute: ComputeBench) -> None:
 
 @check("COMP-DEL-08", "the name of a living sandbox with another id deletes nothing")
 async def living_name(compute: ComputeBench) -> None:
-    sandbox = await compute.made_ready()
+    sandbox = await compute.made_settled()
     reply = await compute.delete(compute.fresh_id(), sandbox.name)
     compute.hold(
         not (reply.ok and reply.answer.deleted),
@@ -205,7 +205,7 @@ async def living_name(compute: ComputeBench) -> None:
 
 @check("COMP-DEL-09", "Delete answers within a few seconds")
 async def quick(compute: ComputeBench) -> None:
-    sandbox = await compute.made_ready()
+    sandbox = await compute.made_settled()
     reply = await compute.delete(sandbox.id)
     compute.need(reply.ok, str(reply), "COMP-DEL-01.a")
     compute.within(reply.seconds, _QUICK, "DeleteSandbox answers")

@@ -146,7 +146,7 @@ async def delete_one_namesake(compute: ComputeBench) -> None:
     await _deleted(compute, second)
     await still_runs(compute, first, what)
     third = compute.sandbox(name=first.name, workspace=1)
-    await compute.made_ready(third)
+    await compute.made_settled(third)
     await _deleted(compute, first)
     await still_runs(compute, third, what)
 
@@ -162,7 +162,7 @@ async def _successor(compute: ComputeBench) -> tuple[str, wire.DriverSandbox]:
     reply = await compute.delete(first.id)
     compute.need(reply.ok, str(reply), "COMP-DEL-01")
     await compute.gone(first.id)
-    return first.id, await compute.made_ready(compute.sandbox(name=first.name))
+    return first.id, await compute.made_settled(compute.sandbox(name=first.name))
 
 
 @check(

@@ -69,7 +69,7 @@ def _not_quoted(compute: ComputeBench, reply: Reply[wire.CreateSandboxResponse])
 @check("COMP01-LAUNCH-03.a", "a damaged launch_authentication is a mistake, and is not quoted")
 async def damaged(compute: ComputeBench) -> None:
     secret = compute.secret("damaged launch document")
-    plain = await compute.create(compute.sandbox())
+    plain = await compute.create_with_room(compute.sandbox())
     compute.need(plain.ok, str(plain), "COMP-CREATE-01")
     documents = {
         "that is no JSON": b"{" + secret.encode(),
@@ -89,7 +89,7 @@ async def damaged(compute: ComputeBench) -> None:
 
 @check("COMP01-LAUNCH-03.b", "unknown keys in launch_authentication are tolerated")
 async def unknown_keys(compute: ComputeBench) -> None:
-    plain = await compute.create(compute.sandbox())
+    plain = await compute.create_with_room(compute.sandbox())
     compute.need(plain.ok, str(plain), "COMP-CREATE-01")
     sandbox = compute.sandbox()
     document = await compute.launch_document(conformance_future_key={"a": [1]})

@@ -28,7 +28,7 @@ async def starting_and_running(compute: ComputeBench) -> None:
     made = [await compute.made() for _ in range(3)]
     for sandbox in made:
         await _is_listed(compute, sandbox.id, "new")
-    await compute.reaches(made[0].id, "Ready")
+    await compute.settles(made[0].id)
     await _is_listed(compute, made[0].id, "running")
 
 
@@ -54,7 +54,7 @@ async def failed_is_listed(compute: ComputeBench) -> None:
 
 @check("COMP-LIST-01.d", "a sandbox that is being removed stays listed till it is gone")
 async def deleting_is_listed(compute: ComputeBench) -> None:
-    sandbox = await compute.made_ready()
+    sandbox = await compute.made_settled()
     await is_listed(compute, sandbox.id)
     reply = await compute.delete(sandbox.id)
     compute.need(reply.ok and reply.answer.deleted, str(reply), "COMP-DEL-01")
@@ -75,7 +75,7 @@ async def deleting_is_listed(compute: ComputeBench) -> None:
 @check("COMP-LIST-04", "what was called deleted is in neither List nor Get", profile="lifecycle")
 async def deleted_is_nowhere(compute: ComputeBench) -> None:
     await deletes(compute)
-    sandbox = await compute.made_ready()
+    sandbox = await compute.made_settled()
     async with compute.watching() as log:
         reply = await compute.delete(sandbox.id)
         compute.need(reply.ok and reply.answer.deleted, str(reply), "COMP-DEL-01")
@@ -118,7 +118,7 @@ async def listed_once(compute: ComputeBench) -> None:
 
 @check("COMP-LIST-05.b", "the list's order does not change from call to call")
 async def order_is_kept(compute: ComputeBench) -> None:
-    made = [await compute.made_ready() for _ in range(5)]
+    made = [await compute.made_settled() for _ in range(5)]
     for sandbox in made:
         await is_listed(compute, sandbox.id)
     ours = {sandbox.id for sandbox in made}

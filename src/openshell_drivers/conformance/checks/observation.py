@@ -51,7 +51,7 @@ def _whole(sandbox: wire.DriverSandbox | None) -> bool:
 
 async def _at_rest(compute: ComputeBench) -> list[wire.DriverSandbox]:
     """A sandbox in each state that lasts."""
-    made = [await compute.made_ready()]
+    made = [await compute.made_settled()]
     if await stops_sandboxes(compute):
         made.append(await compute.made_stopped())
     return made

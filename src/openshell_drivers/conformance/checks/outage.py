@@ -48,7 +48,7 @@ def _judge_get(compute: ComputeBench, reply: Reply[wire.GetSandboxResponse], wha
     once=True,
 )
 async def get_in_outage(compute: ComputeBench) -> None:
-    sandbox = await compute.made_ready()
+    sandbox = await compute.made_settled()
     async with compute.backend.outage():
         for _ in range(3):
             reply = await compute.get(sandbox.id)
@@ -64,7 +64,7 @@ async def get_in_outage(compute: ComputeBench) -> None:
     limit=90,
 )
 async def get_is_bounded(compute: ComputeBench) -> None:
-    sandbox = await compute.made_ready()
+    sandbox = await compute.made_settled()
     async with compute.backend.slow(_HUNG):
         request = wire.GetSandboxRequest(sandbox_id=sandbox.id, name=sandbox.name)
         answer = wire.GetSandboxResponse
@@ -80,7 +80,7 @@ async def get_is_bounded(compute: ComputeBench) -> None:
     once=True,
 )
 async def list_in_outage(compute: ComputeBench) -> None:
-    made = [await compute.made_ready() for _ in range(2)]
+    made = [await compute.made_settled() for _ in range(2)]
     for each in made:
         await is_listed(compute, each.id)
     async with compute.backend.outage():

@@ -9,7 +9,7 @@ from typing import Any, Final
 from openshell_drivers.conformance._caller import Reply
 from openshell_drivers.conformance._checks import check
 from openshell_drivers.conformance.benches.compute import LAG, ComputeBench
-from openshell_drivers.conformance.checks._sight import deletes, gets_running, let_go, told
+from openshell_drivers.conformance.checks._sight import deletes, gets_running, let_go, tells, told
 
 _NOTICE: Final = 10.0
 _WAIT: Final = 8.0
@@ -32,7 +32,7 @@ async def _deleted_in_outage(compute: ComputeBench, sandbox_id: str) -> Reply[An
 )
 async def no_false_absence(compute: ComputeBench) -> None:
     await deletes(compute)
-    sandbox = await compute.made_ready()
+    sandbox = await compute.made_settled()
     reply = await _deleted_in_outage(compute, sandbox.id)
     compute.hold(
         not reply.ok or reply.answer.deleted or await compute.observed(sandbox.id) is None,
@@ -50,7 +50,7 @@ async def no_false_absence(compute: ComputeBench) -> None:
 )
 async def deleted_later(compute: ComputeBench) -> None:
     await deletes(compute)
-    sandbox = await compute.made_ready()
+    sandbox = await compute.made_settled()
     reply = await _deleted_in_outage(compute, sandbox.id)
     if not reply.ok:
         seen = await compute.observed(sandbox.id)
@@ -84,6 +84,7 @@ async def deleted_later(compute: ComputeBench) -> None:
     once=True,
 )
 async def removed_in_outage(compute: ComputeBench) -> None:
+    await tells(compute)
     sandbox, other = await compute.made_ready(), await compute.made_ready()
     async with compute.watching() as log:
         began = time.monotonic()

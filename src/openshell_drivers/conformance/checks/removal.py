@@ -38,7 +38,7 @@ async def nothing_is_left(compute: ComputeBench) -> None:
     before = set(await compute.backend.resources())
     sandbox = compute.sandbox()
     sandbox.spec.sandbox_token = compute.secret("token")
-    await compute.made_ready(sandbox)
+    await compute.made_settled(sandbox)
     if not await _left(compute, sandbox, before):
         raise NotTestable("the names that list_resources gives hold neither id nor name")
     await deleted(compute, sandbox)
@@ -91,7 +91,7 @@ async def no_token_file(compute: ComputeBench) -> None:
     await deletes(compute)
     sandbox = compute.sandbox()
     sandbox.spec.sandbox_token = compute.secret("token")
-    await compute.made_ready(sandbox)
+    await compute.made_settled(sandbox)
     await deleted(compute, sandbox)
     await until_true(lambda: not _files(compute, sandbox), 3.0)
     left = _files(compute, sandbox)

@@ -53,7 +53,7 @@ async def token_in_workload(bench: ComputeBench) -> None:
     sandbox = planted(bench, found)
     sandbox.spec.environment["OPENSHELL_SANDBOX_TOKEN"] = "from-the-user"
     sandbox.spec.environment["OPENSHELL_SANDBOX_TOKEN_FILE"] = "/from/the/user"
-    await bench.made_ready(sandbox)
+    await bench.made_settled(sandbox)
     given = await bench.backend.workload(sandbox.id)
     labels = [each for each in found.in_any_form(repr(given).encode()) if each == TOKEN]
     bench.hold(
@@ -121,7 +121,7 @@ async def launch(bench: ComputeBench) -> None:
 async def launch_in_workload(bench: ComputeBench) -> None:
     found = Evidence()
     sandbox = planted(bench, found)
-    await bench.made_ready(sandbox)
+    await bench.made_settled(sandbox)
     given = await bench.backend.workload(sandbox.id)
     labels = [each for each in found.in_any_form(repr(given).encode()) if each in LAUNCH]
     bench.hold(

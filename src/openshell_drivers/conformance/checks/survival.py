@@ -23,8 +23,10 @@ from openshell_drivers.conformance.checks._sight import (
 _MOMENTS: Final = (0.0, 0.35, 0.7)
 
 
-async def _is_there(compute: ComputeBench, sandbox: wire.DriverSandbox, what: str) -> None:
-    """Fail unless List and Get have it, under its name."""
+async def _is_there(
+    compute: ComputeBench, sandbox: wire.DriverSandbox, what: str, name: str = ""
+) -> None:
+    """Fail unless List and Get have it, under the name that Get gave before, if that is known."""
     reply: list[str] = ["nothing"]
 
     async def look() -> wire.DriverSandbox | None:
@@ -41,8 +43,8 @@ async def _is_there(compute: ComputeBench, sandbox: wire.DriverSandbox, what: st
         lambda: reply[0],
     )
     compute.hold(
-        seen.name == sandbox.name,
-        f"after a new start the name is {sandbox.name!r}",
+        not name or seen.name == name,
+        f"after a new start the name is {name!r}, as before",
         f"{seen.name!r}",
     )
 
@@ -58,8 +60,9 @@ async def survives(compute: ComputeBench) -> None:
     running = await compute.made_ready()
     stopped = await compute.made_stopped() if await stops_sandboxes(compute) else None
     fresh = await compute.made()  # killed in the moment of its answer
+    name = (await still(compute, running)).name
     await compute.kill_and_restart()
-    await _is_there(compute, running, "a sandbox that ran")
+    await _is_there(compute, running, "a sandbox that ran", name)
     await _is_there(compute, fresh, "a sandbox whose create had just been answered")
     await gets_running(compute, running.id, "after a new start, what ran is Ready")
     if stopped is not None:
@@ -81,7 +84,7 @@ async def survives(compute: ComputeBench) -> None:
 )
 async def deletable(compute: ComputeBench) -> None:
     await deletes(compute)
-    sandbox = await compute.made_ready()
+    sandbox = await compute.made_settled()
     await compute.kill_and_restart()
     compute.need((await compute.get(sandbox.id)).ok, "it is not there", "COMP-SOCK-11.a")
     reply = await compute.delete(sandbox.id)
@@ -103,7 +106,7 @@ async def deletable(compute: ComputeBench) -> None:
 )
 async def killed_in_delete(compute: ComputeBench) -> None:
     await deletes(compute)
-    sandbox = await compute.made_ready()
+    sandbox = await compute.made_settled()
     reply = await compute.delete(sandbox.id)
     compute.need(
         reply.ok and reply.answer.deleted, f"{reply}, deleted {reply.answer.deleted}", "COMP-DEL-01"

@@ -24,6 +24,7 @@ from openshell_drivers.conformance.benches.compute import LAG, ComputeBench
 from openshell_drivers.conformance.benches.credentials import CredentialsBench
 from openshell_drivers.conformance.benches.store import StoreBench
 from openshell_drivers.conformance.checks._questions import Question, questions
+from openshell_drivers.conformance.checks._sight import tells
 from openshell_drivers.conformance.checks.process import reaches_backend
 
 _CLIENTS: Final = 4
@@ -42,6 +43,7 @@ _GONE: Final = frozenset({SILENT, "UNAVAILABLE"})
 
 @check("COMP-SOCK-08.a", "several clients and watches are served side by side", once=True)
 async def clients_side_by_side(bench: ComputeBench) -> None:
+    await tells(bench)
     async with AsyncExitStack() as stack:
         callers = [await stack.enter_async_context(bench.another_caller()) for _ in range(_CLIENTS)]
         logs = [

@@ -24,6 +24,7 @@ from openshell_drivers.conformance.checks._sight import (
     in_words,
     still,
     stops_sandboxes,
+    until_true,
 )
 
 _MANY: Final = 264
@@ -68,6 +69,7 @@ async def long_list(compute: ComputeBench) -> None:
     limit=180,
 )
 async def long_snapshot(compute: ComputeBench) -> None:
+    await _short_snapshot(compute)
     made = await crowd(compute, _MANY)
     async with compute.watching() as log:
 
@@ -80,6 +82,14 @@ async def long_snapshot(compute: ComputeBench) -> None:
             f"an opened watch tells of all {len(made)} sandboxes",
             lambda: f"{missing()} are missing; the openings ended {[o.code for o in log.openings]}",
         )
+
+
+async def _short_snapshot(compute: ComputeBench) -> None:
+    """`Blocked` if not even one sandbox is told of when a watch opens."""
+    one = await compute.made()
+    async with compute.watching() as log:
+        told = await until_true(lambda: bool(log.of(one.id)), LAG)
+        compute.need(told, "an opened watch does not even tell of one sandbox", "COMP-WATCH-01.a")
 
 
 @asynccontextmanager
@@ -152,7 +162,7 @@ class _Reader:
 async def stalled_reader(compute: ComputeBench) -> None:
     await deletes(compute)
     stops = await stops_sandboxes(compute)
-    lasting = [await compute.made_ready() for _ in range(4)]
+    lasting = [await compute.made_settled() for _ in range(4)]
     async with _stalled(compute) as call:
         gone = await churn(compute, _CHURN // 2)
         if stops:
@@ -191,7 +201,7 @@ async def _read_all(
 )
 async def stall_of_another(compute: ComputeBench) -> None:
     await deletes(compute)
-    await compute.made_ready()  # of which a watch tells at once
+    await compute.made_settled()  # of which a watch tells at once
     async with compute.watching() as log, _stalled(compute):
         for task in asyncio.as_completed([churn(compute, _CHURN)], timeout=60):
             try:

@@ -20,6 +20,7 @@ from openshell_drivers.conformance.checks._sight import (
     runs,
     still,
     stops_sandboxes,
+    tells,
     until_true,
 )
 
@@ -31,6 +32,7 @@ _QUICK: Final = 2.0
 
 @check("COMP-WATCH-02.a", "no change is lost while a watch opens", profile="lifecycle", limit=120)
 async def nothing_is_lost(compute: ComputeBench) -> None:
+    await tells(compute)
     await deletes(compute)
     began = time.monotonic()
     await compute.made_ready()
@@ -66,7 +68,7 @@ async def _opened_while_it_gets_ready(compute: ComputeBench, takes: float) -> No
 
 
 async def _opened_while_it_goes(compute: ComputeBench) -> None:
-    made = await asyncio.gather(*(compute.made_ready() for _ in range(4)))
+    made = await asyncio.gather(*(compute.made_settled() for _ in range(4)))
     async with AsyncExitStack() as stack:
         began = time.monotonic()
         going = [asyncio.create_task(deleted(compute, each)) for each in made]
@@ -94,7 +96,7 @@ async def _forgotten(compute: ComputeBench, log: WatchLog, sandbox_id: str, bega
 
 @check("COMP-WATCH-08.a", "the newest state comes last, and stays last", profile="lifecycle")
 async def newest_last(compute: ComputeBench) -> None:
-    stops = await stops_sandboxes(compute)
+    stops = await stops_sandboxes(compute) and await compute.implements("StartSandbox")
     async with compute.watching() as log:
         made = await asyncio.gather(*(compute.made_ready() for _ in range(3)))
         for each in made if stops else []:
@@ -129,7 +131,7 @@ async def _stopped_and_started(compute: ComputeBench, sandbox: wire.DriverSandbo
 @check("COMP-WATCH-08.b", "each event has the sandbox's name, as it was given")
 async def whole_events(compute: ComputeBench) -> None:
     async with compute.watching() as log:
-        sandbox = await compute.made_ready()
+        sandbox = await compute.made_settled()
         heard = await until_true(lambda: bool(log.of(sandbox.id, "sandbox")), LAG)
         compute.need(heard, log.described(sandbox.id), "COMP-WATCH-01.a")
         for event in log.of(sandbox.id, "sandbox"):
@@ -144,7 +146,7 @@ async def whole_events(compute: ComputeBench) -> None:
 @check("COMP-WATCH-07.b", "a sandbox that was made again under its id is not called deleted")
 async def not_deleted_again(compute: ComputeBench) -> None:
     await deletes(compute)
-    sandbox = await compute.made_ready()
+    sandbox = await compute.made_settled()
     async with compute.watching() as first:
         began = time.monotonic()
         await deleted(compute, sandbox)
@@ -152,7 +154,7 @@ async def not_deleted_again(compute: ComputeBench) -> None:
         compute.need(told, first.described(sandbox.id), "COMP-WATCH-05.a")
     again = await compute.create(sandbox)
     compute.need(again.ok, str(again), "COMP01-CREATE-03")
-    await compute.reaches(sandbox.id, "Ready")
+    await compute.settles(sandbox.id)
     async with compute.watching() as log:
         await until_true(lambda: bool(log.of(sandbox.id, "sandbox")), LAG)
         await quiet()

@@ -16,6 +16,7 @@ from openshell_drivers.conformance.checks._sight import (
     deletes,
     let_go,
     quiet,
+    tells,
     until_true,
 )
 
@@ -25,7 +26,7 @@ _NOTICE: Final = 10.0
 @check("COMP-WATCH-05.a", "a delete ends in a deleted event")
 async def delete_is_told(compute: ComputeBench) -> None:
     await deletes(compute)
-    sandbox = await compute.made_ready()
+    sandbox = await compute.made_settled()
     async with compute.watching() as log:
         began = time.monotonic()
         reply = await compute.delete(sandbox.id)
@@ -44,7 +45,8 @@ async def delete_is_told(compute: ComputeBench) -> None:
     needs=("remove",),
 )
 async def removal_is_told(compute: ComputeBench) -> None:
-    sandbox = await compute.made_ready()
+    await tells(compute)
+    sandbox = await compute.made_settled()
     async with compute.watching() as log:
         began = time.monotonic()
         await compute.backend.remove(sandbox.id, sandbox.name, sandbox.workspace)
@@ -67,7 +69,7 @@ async def _told_gone(compute: ComputeBench, log: WatchLog, sandbox_id: str, bega
 async def no_resurrection(compute: ComputeBench) -> None:
     await deletes(compute)
     async with compute.watching() as log:
-        made = [await compute.made_ready()]
+        made = [await compute.made_settled()]
         made += await asyncio.gather(*(compute.made() for _ in range(4)))
         await asyncio.gather(*(deleted(compute, each) for each in made))
         limit = compute.profile.compute.timeouts.gone

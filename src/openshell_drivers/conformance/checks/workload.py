@@ -14,7 +14,7 @@ _COMMAND: Final = ("/bin/sh", "-c", 'sleep 3600 # "quoted"  $HOME', "two words",
 
 
 async def _given(compute: ComputeBench, sandbox: wire.DriverSandbox) -> dict[str, Any]:
-    await compute.made_ready(sandbox)
+    await compute.made_settled(sandbox)
     return await compute.backend.workload(sandbox.id)
 
 
@@ -61,12 +61,12 @@ async def reserved_variables(compute: ComputeBench) -> None:
     sandbox.spec.environment["OPENSHELL_MAIN_PROCESS_SPEC"] = evil
     reply = await compute.create(sandbox)
     if reply.code in {"INVALID_ARGUMENT", "FAILED_PRECONDITION"}:
-        plain = await compute.create(compute.sandbox())
+        plain = await compute.create_with_room(compute.sandbox())
         compute.need(plain.ok, str(plain), "COMP-CREATE-01")
         compute.note(f"reserved variables are refused with {reply.code}")
         return
     compute.need(reply.ok, str(reply), "COMP-CREATE-01")
-    await compute.reaches(sandbox.id, "Ready")
+    await compute.settles(sandbox.id)
     environment = _environment(await compute.backend.workload(sandbox.id))
     taken = sorted(key for key, value in environment.items() if value == evil)
     compute.hold(

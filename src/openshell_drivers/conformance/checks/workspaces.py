@@ -100,7 +100,7 @@ async def delete_again(compute: ComputeBench) -> None:
 @check("COMP-WS-03.c", "DeleteWorkspace leaves other workspaces alone", profile="security")
 async def delete_the_right_one(compute: ComputeBench) -> None:
     await _can_delete(compute)
-    sandbox = await compute.made_ready(compute.sandbox(workspace=1))
+    sandbox = await compute.made_settled(compute.sandbox(workspace=1))
     # A part of the other's name, and nothing of its own.
     reply = await _delete(compute, sandbox.workspace[:-1])
     compute.need(reply.ok, str(reply), "COMP-WS-03")

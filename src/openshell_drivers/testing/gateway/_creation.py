@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -117,9 +118,8 @@ class Creation:
             return replace(spec, sandbox_token=token)
         inner = mint_token()
         core.tokens.append(inner)
-        return replace(
-            spec, sandbox_token=token, launch_authentication=launch_document(token, inner, 1)
-        )
+        launch = launch_document(token, inner, row.generation or str(uuid.uuid4()))
+        return replace(spec, sandbox_token=token, launch_authentication=launch)
 
     async def _compensate(self, row: Row) -> None:
         """Undo a create that succeeded and is of no use."""

@@ -130,7 +130,7 @@ class Lifecycle:
             return None
         tokens = mint_token(), mint_token()
         core.tokens.extend(tokens)
-        return launch_document(*tokens, generation=2)
+        return launch_document(*tokens, generation=row.generation or str(uuid.uuid4()))
 
     async def start_now(self, row: Row, launch: Secret | None = None) -> None:
         """Start a row in Starting. Raises `UserError` with the driver's own code."""

@@ -100,8 +100,11 @@ def _part(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def launch_document(gateway_token: Secret, sandbox_token: Secret, generation: int) -> Secret:
-    """Write ``launch_authentication``: who the supervisor is, and keys to check others with."""
+def launch_document(gateway_token: Secret, sandbox_token: Secret, generation: str) -> Secret:
+    """Write ``launch_authentication``: who the supervisor is, and keys to check others with.
+
+    As gateways write it: a key's text is the numbers of its bytes.
+    """
     expires = int(time.time()) + _TOKEN_SECONDS
     key = base64.b64encode(_ED25519 + secrets.token_bytes(32)).decode()
     pem = f"-----BEGIN PUBLIC KEY-----\n{key}\n-----END PUBLIC KEY-----\n"
@@ -109,7 +112,7 @@ def launch_document(gateway_token: Secret, sandbox_token: Secret, generation: in
         "supervisor": {
             "session_id": str(uuid.uuid4()),
             "runtime_generation": generation,
-            "session_rotation": 0,
+            "session_rotation": 1,
             "auth_epoch": 1,
             "gateway_token": gateway_token.reveal(),
             "gateway_expires_at": expires,
@@ -117,6 +120,6 @@ def launch_document(gateway_token: Secret, sandbox_token: Secret, generation: in
             "sandbox_expires_at": expires,
         },
         "gateway_id": "gateway-model",
-        "verification_keys": [{"key_id": secrets.token_hex(8), "public_key_pem": pem}],
+        "verification_keys": [{"key_id": secrets.token_hex(8), "public_key_pem": [*pem.encode()]}],
     }
     return Secret(json.dumps(document, separators=(",", ":")))

@@ -85,14 +85,25 @@ def _(driver: Driver) -> None:
         await original()
 
 
-@fault("one-watch-is-served", kills=("COMP-SOCK-08.a",))
+@fault(
+    "seven-watches-are-served",
+    kills=("COMP-SOCK-08.a",),
+    also=("COMP-GET-07", "COMP-WATCH-02", "COMP-WATCH-05", "COMP-WATCH-08"),
+)
 def _(driver: Driver) -> None:
-    """Only the newest watch hears of changes."""
+    """More than seven watches are opened, and hear nothing."""
 
-    @override(driver.hub, "watch")
+    @override(driver.hub, "tell")
+    def _(_original: Any, note: Any) -> None:
+        for watcher in sorted(driver.hub.watchers, key=order.index)[:7]:
+            watcher.add(note)
+
+    order: list[Any] = []
+
+    @override(driver.hub, "new_watcher")
     def _(original: Any) -> Any:
-        driver.hub.watchers.clear()
-        return original()
+        order.append(original())
+        return order[-1]
 
 
 @fault("one-call-at-a-time", kills=("COMP-SOCK-08.b",), also=("CREDF-RES-05", "CREDU-RES-04"))
@@ -140,9 +151,8 @@ def _(driver: Driver) -> None:
 
     @override(driver.calls, "before")
     async def _(original: Any, rpc: str, request: Any) -> None:
-        text = str(request)
-        if len(text) > 20_000:
-            raise InvalidArgument(f"cannot do anything with {text}")
+        if rpc == "GetSandbox" and len(request.sandbox_id) > 128:
+            raise InvalidArgument(f"there is no sandbox {request.sandbox_id}")
         await original(rpc, request)
 
 
@@ -175,7 +185,7 @@ def _(driver: Driver) -> None:
 
     @override(driver.calls, "before")
     async def _(original: Any, rpc: str, request: Any) -> None:
-        if b"\0" in request.SerializeToString() and len(request.SerializeToString()) < 200:
+        if rpc == "GetSandbox" and "\0" in request.sandbox_id:
             raise RuntimeError
         await original(rpc, request)
 
@@ -214,27 +224,36 @@ def _(driver: Driver) -> None:
 
 @fault("answers-are-mixed-up", kills=("PROC-CALL-03.a",))
 def _(driver: Driver) -> None:
-    """The id that is looked for stands in a variable that all calls share."""
-    now = {"id": ""}
+    """Under load the id that is looked for stands in a variable that all calls share."""
+    now: dict[str, Any] = {"id": "", "calls": 0}
 
     @override(driver.compute, "get_sandbox")
     async def _(original: Any, request: Any) -> Any:
         now["id"] = request.sandbox_id
-        await asyncio.sleep(0.005)
-        request.sandbox_id = now["id"]
-        return await original(request)
+        now["calls"] += 1
+        try:
+            await asyncio.sleep(0.05)
+            if now["calls"] > 10:
+                request.sandbox_id = now["id"]
+            return await original(request)
+        finally:
+            now["calls"] -= 1
 
 
 @fault("values-are-mixed-up", kills=("PROC-CALL-03.b",))
 def _(driver: Driver) -> None:
-    """The batch that is resolved stands in a variable that all calls share."""
-    now: dict[str, Any] = {}
+    """Under load the batch that is resolved stands in a variable that all calls share."""
+    now: dict[str, Any] = {"calls": 0}
 
     @override(driver.store, "resolve_credentials")
     async def _(original: Any, request: Any) -> Any:
         now["request"] = request
-        await asyncio.sleep(0.005)
-        return await original(now["request"])
+        now["calls"] += 1
+        try:
+            await asyncio.sleep(0.05)
+            return await original(now["request"] if now["calls"] > 10 else request)
+        finally:
+            now["calls"] -= 1
 
 
 @fault("files-stay-open", kills=("PROC-GROW-01",))

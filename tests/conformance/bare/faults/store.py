@@ -248,7 +248,7 @@ def _(driver: Driver) -> None:
 @fault(
     "handle-driver-has-to-be-its-own",
     kills=("CREDU-HND-01",),
-    also=("CREDU-CON-01.b", "CREDU-STORE-02"),
+    also=("CREDU-RES-01.a",),
 )
 def _(driver: Driver) -> None:
     """The gateway's name for the driver is not accepted."""
@@ -314,7 +314,7 @@ def _(driver: Driver) -> None:
         return bound[:-1]
 
 
-@fault("answers-lack-one", kills=("CREDU-RES-01.a", "CREDU-RES-01.c"), also=("PROC-CALL-03.b",))
+@fault("answers-lack-one", kills=("CREDU-RES-01.a", "CREDU-RES-01.c"))
 def _(driver: Driver) -> None:
     """The last item of a batch is not answered."""
 
@@ -505,20 +505,22 @@ def _(driver: Driver) -> None:
         return driver.store.messages.ListCredentialsResponse()
 
 
-@fault("stores-at-once-get-lost", kills=("CREDU-CON-01.a",), also=("PROC-CALL-03.b",))
+@fault("stores-at-once-get-lost", kills=("CREDU-CON-01.a",))
 def _(driver: Driver) -> None:
-    """Of stores at the same time one is kept: read, change, write back."""
-    now: dict[str, Any] = {}
+    """A provider's keys are read, changed and written back together."""
+    vault = driver.store.vault
 
-    @override(driver.store, "kept")
-    def _(original: Any, request: Any) -> str:
-        return str(original(now.get("request", request)))
+    def of(provider_id: str) -> set[str]:
+        return {each.handle for each in vault.all() if each.owner.provider_id == provider_id}
 
     @override(driver.store, "store_credential")
     async def _(original: Any, request: Any) -> Any:
-        now["request"] = request
+        read = of(request.provider_id)
         await asyncio.sleep(0.01)
-        return await original(request)
+        answer = await original(request)
+        for handle in of(request.provider_id) - read - {answer.handle.handle}:
+            vault.remove(handle)
+        return answer
 
 
 @fault("colliding-writes-are-internal", kills=("CREDU-CON-01.b",))

@@ -44,8 +44,15 @@ def test_every_fault_names_checks_that_there_are() -> None:
     assert strange == {}
 
 
+#: Of the ordinary run. All of them are a matter of many minutes: `make matrix`.
+SOME = sorted(FAULTS)[::12]
+
+
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in SOME else pytest.mark.matrix) for name in FAULTS],
+)
 def test_its_checks_kill_it(name: str) -> None:
     wanted = named(FAULTS[name].kills)
     assert killed(FAULTS[name], rough=True, only=wanted) == wanted

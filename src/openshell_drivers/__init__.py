@@ -6,7 +6,7 @@ The names here are for the author of a driver. Importing them imports neither gR
 
 from __future__ import annotations
 
-from importlib import import_module
+from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ _HOMES: Final = {
 def __getattr__(name: str) -> Any:
     for home, names in _HOMES.items():
         if name in names:
-            value = getattr(import_module(f"openshell_drivers.{home}"), name)
+            value = getattr(_import_module(f"openshell_drivers.{home}"), name)
             globals()[name] = value
             return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -84,7 +84,12 @@ def test_what_the_package_has_without_an_underscore_is_public_or_a_module() -> N
     # "@": what pytest adds to the modules of a distribution that has a plugin
     public = {name for name in vars(openshell_drivers) if not name.startswith(("_", "@"))}
 
-    assert public - NAMES["openshell_drivers"] - MODULES <= {"annotations", "TYPE_CHECKING", "Any"}
+    assert public - NAMES["openshell_drivers"] - MODULES <= {
+        "annotations",
+        "TYPE_CHECKING",
+        "Any",
+        "Final",
+    }
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:

@@ -132,6 +132,11 @@ async def _cancelled(compute: ComputeBench, after: float) -> wire.DriverSandbox:
     return sandbox
 
 
+async def _rest(compute: ComputeBench) -> str:
+    """The phase that a sandbox gets which nobody has cancelled."""
+    return compute.at_rest((await compute.made_settled()).id)
+
+
 async def _all_or_nothing(compute: ComputeBench, sandbox: wire.DriverSandbox, when: str) -> None:
     """Fail if a sandbox is there by half: by Get and not by List, not to end, not to delete."""
     deadline = time.monotonic() + LAG
@@ -159,9 +164,12 @@ async def _all_or_nothing(compute: ComputeBench, sandbox: wire.DriverSandbox, wh
 
 
 async def _comes_to_an_end(compute: ComputeBench, sandbox: wire.DriverSandbox, when: str) -> None:
+    usual = await compute.known("where a sandbox comes to rest", lambda: _rest(compute))
+    passing = {"Provisioning", "Unknown"} - {usual}
+
     async def ended() -> bool | None:
         found = await compute.observed(sandbox.id)
-        done = found is None or compute.phase(found) not in {"Provisioning", "Unknown"}
+        done = found is None or compute.phase(found) not in passing
         return True if done else None
 
     await compute.eventually(

@@ -11,7 +11,7 @@ _WHEN = "of a living id with a name that it does not have"
 
 @check("COMP01-IN-05.a", "GetSandbox finds an id whatever the name says")
 async def get_with_a_wrong_name(compute: ComputeBench) -> None:
-    sandbox = await compute.made_ready()
+    sandbox = await compute.made_going()
     for name in (compute.fresh_name(), ""):
         reply = await compute.get(sandbox.id, name)
         compute.code(reply, "OK", when=f"{_WHEN} ({name!r})")
@@ -24,8 +24,8 @@ async def get_with_a_wrong_name(compute: ComputeBench) -> None:
 @check("COMP01-IN-05.b", "StopSandbox stops an id whatever the name says", profile="lifecycle")
 async def stop_with_a_wrong_name(compute: ComputeBench) -> None:
     await compute.can_stop()
-    other = await compute.made_ready()
-    sandbox = await compute.made_ready()
+    other = await compute.made_going()
+    sandbox = await compute.made_going()
     reply = await compute.stop(sandbox.id, other.name)
     if not reply.ok:
         usual = await compute.stop(sandbox.id)
@@ -43,13 +43,13 @@ async def start_with_a_wrong_name(compute: ComputeBench) -> None:
         usual = await compute.start(sandbox.id)
         compute.need(usual.ok, str(usual), "COMP-START-01")
     compute.code(reply, "OK", when=_WHEN)
-    await compute.reaches(sandbox.id, "Ready")
+    await compute.settles(sandbox.id)
 
 
 @check("COMP01-IN-05.d", "DeleteSandbox deletes an id whatever the name says")
 async def delete_with_a_wrong_name(compute: ComputeBench) -> None:
-    other = await compute.made_ready()
-    sandbox = await compute.made_ready()
+    other = await compute.made_going()
+    sandbox = await compute.made_going()
     reply = await compute.delete(sandbox.id, other.name)
     when = "of a living id with the name of another living sandbox"
     if not reply.ok:

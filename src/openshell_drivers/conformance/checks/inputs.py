@@ -274,7 +274,8 @@ async def root(compute: ComputeBench) -> None:
             resolved += 1
             continue
         compute.need(reply.ok, str(reply), "COMP-VAL-04")
-        status = (await compute.reaches(sandbox.id, "Ready", "Error")).status
+        await compute.settles(sandbox.id)
+        status = (await seen(compute, sandbox.id)).status
         if status.HasField("resolved_identity"):
             resolved += 1
             compute.hold(

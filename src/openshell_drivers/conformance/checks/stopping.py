@@ -41,7 +41,7 @@ async def unknown(compute: ComputeBench) -> None:
 @check("COMP-STOP-02.a", "Stop returns when the compute has stopped", profile="lifecycle")
 async def returns_when_stopped(compute: ComputeBench) -> None:
     await compute.can_stop()
-    sandbox = await compute.made_ready()
+    sandbox = await compute.made_going()
     reply = await compute.stop(sandbox.id)
     compute.need(reply.ok, str(reply), "COMP-STOP-01")
     began = time.monotonic()
@@ -88,7 +88,7 @@ async def at_once_started(compute: ComputeBench) -> None:
 
 @check("COMP-STOP-03", "a stopped sandbox is kept", profile="lifecycle")
 async def kept(compute: ComputeBench) -> None:
-    sandbox = await compute.made_ready()
+    sandbox = await compute.made_going()
     await is_listed(compute, sandbox.id)
     await compute.can_stop()
     reply = await compute.stop(sandbox.id)
@@ -108,7 +108,7 @@ async def kept(compute: ComputeBench) -> None:
 @check("COMP-STOP-04.a", "a stop is not told as a removal", profile="lifecycle")
 async def not_deleted(compute: ComputeBench) -> None:
     await compute.can_stop()
-    await _no_removal(compute, await compute.made_ready())
+    await _no_removal(compute, await compute.made_going())
 
 
 @check("COMP-STOP-04.b", "stopping what is being made removes nothing", profile="lifecycle")
@@ -140,7 +140,7 @@ async def _no_removal(compute: ComputeBench, sandbox: wire.DriverSandbox) -> Non
 @check("COMP-STOP-05", "Stop ends in bounded time", profile="lifecycle")
 async def bounded(compute: ComputeBench) -> None:
     await compute.can_stop()
-    sandbox = await compute.made_ready()
+    sandbox = await compute.made_going()
     limit = compute.profile.compute.timeouts.stopped
     reply = await compute.stop(sandbox.id, patience=limit + 1)
     compute.within(reply.seconds, limit, "StopSandbox answers")
@@ -164,7 +164,7 @@ async def no_id(compute: ComputeBench) -> None:
 @check("COMP-STOP-01.c", "stops of one sandbox at the same time are all OK", profile="resilience")
 async def at_the_same_time(compute: ComputeBench) -> None:
     await compute.can_stop()
-    sandbox = await compute.made_ready()
+    sandbox = await compute.made_going()
     replies = await asyncio.gather(*(compute.stop(sandbox.id) for _ in range(4)))
     for reply in replies:
         compute.code(reply, "OK", when="together with three more for the same sandbox")

@@ -24,7 +24,7 @@ async def _all_that_is_told(
     async with compute.watching() as log:
         sandbox = await compute.made()
         found = [await still(compute, sandbox)]
-        await compute.reaches(sandbox.id, "Ready")
+        await compute.settles(sandbox.id)
         found.append(await still(compute, sandbox))
         await until_true(lambda: any(map(runs, told(log, sandbox.id))), 0.5)
         listed = (await compute.listed()).get(sandbox.id)
@@ -51,7 +51,7 @@ async def instance_changes(compute: ComputeBench) -> None:
 
 @check("COMP01-STAT-01", "the status has the sandbox's name")
 async def status_has_the_name(compute: ComputeBench) -> None:
-    sandbox = await compute.made_ready()
+    sandbox = await compute.made_settled()
     seen = await still(compute, sandbox)
     compute.hold(
         seen.status.name == sandbox.name,
@@ -62,7 +62,7 @@ async def status_has_the_name(compute: ComputeBench) -> None:
 
 @check("COMP01-STAT-06", "a resolved identity is not root, and constant")
 async def resolved_identity(compute: ComputeBench) -> None:
-    sandbox = await compute.made_ready()
+    sandbox = await compute.made_settled()
     given = [(await still(compute, sandbox)).status for _ in range(2)]
     compute.apply(given[0].HasField("resolved_identity"), "the driver resolves no identity")
     first, second = (each.resolved_identity for each in given)
@@ -99,7 +99,7 @@ async def valid_times(compute: ComputeBench) -> None:
 
 @check("COMP01-TIME-02", "a condition's time stands while its status does", profile="lifecycle")
 async def steady_times(compute: ComputeBench) -> None:
-    sandbox = await compute.made_ready()
+    sandbox = await compute.made_settled()
     first = _times(await still(compute, sandbox))
     compute.apply(first, "the driver gives no times")
     await asyncio.sleep(_APART)

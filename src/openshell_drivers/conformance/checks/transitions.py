@@ -25,7 +25,7 @@ _SPAN: Final = 0.06
 
 @check("COMP-STAT-05", "a sandbox that is being removed says so", profile="lifecycle")
 async def deleting_is_said(compute: ComputeBench) -> None:
-    sandbox = await compute.made_ready()
+    sandbox = await compute.made_settled()
     async with compute.watching() as log:
         reply = await compute.delete(sandbox.id)
         compute.need(reply.ok and reply.answer.deleted, str(reply), "COMP-DEL-01")
@@ -55,7 +55,7 @@ async def deleting_is_said(compute: ComputeBench) -> None:
 async def _stopped(compute: ComputeBench) -> wire.DriverSandbox:
     """One for which StopSandbox answered OK, whatever it shows then."""
     await compute.can_stop()
-    sandbox = await compute.made_ready()
+    sandbox = await compute.made_going()
     reply = await compute.stop(sandbox.id)
     compute.need(reply.ok, str(reply), "COMP-STOP-01")
     return sandbox

@@ -121,7 +121,7 @@ async def answers_can_be_parsed(bench: Bench) -> None:
 async def events_have_a_payload(bench: ComputeBench) -> None:
     async with bench.watching() as log:
         sandbox = await bench.made()
-        await bench.reaches(sandbox.id, "Ready", "Error")
+        await bench.settles(sandbox.id)
         await bench.delete(sandbox.id)
         await bench.gone(sandbox.id)
         bench.hold(

@@ -38,6 +38,8 @@ BENCHES: Final[dict[str, type[Bench]]] = {
 #: How many checks are under way at once, and how many driver processes.
 _AT_ONCE: Final = 8
 _PROCESSES: Final = 4
+#: How many sandboxes most checks have at once.
+_EACH: Final = 4
 _CLEANING: Final = 120.0
 _ENDING: Final = 15.0
 """For a process that is on its way out."""
@@ -68,7 +70,8 @@ class Conductor:
         self._before: dict[Instance, set[str] | None] = {}
         self._alone = asyncio.Lock()
         self._processes = asyncio.Semaphore(_PROCESSES)
-        self._many = asyncio.Semaphore(_AT_ONCE)
+        room = world.profile.compute.max_sandboxes // _EACH
+        self._many = asyncio.Semaphore(min(_AT_ONCE, max(1, room)))
 
     async def instance(self) -> Instance:
         """Start one more. Raises `TargetNotReady`."""

@@ -44,7 +44,8 @@ def provable(unit: Unit) -> bool:
 def spoilable(unit: Unit) -> bool:
     """Whether it looks at answers at all: not at processes, files and logs."""
     check = unit.check
-    return not (check.own or check.last or check.profile == "performance")
+    apart = {"spawned", "outage", "slow"} & set(check.needs)
+    return not (check.own or check.last or apart or check.profile == "performance")
 
 
 async def prove(

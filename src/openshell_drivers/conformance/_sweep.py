@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from google.protobuf.message import Message
+from pydantic import ValidationError
 
 from openshell_drivers._services.names import COMPUTE, CREDENTIAL_STORE
 from openshell_drivers._wire import compute_driver_pb2 as compute
@@ -62,13 +63,25 @@ class Leftover:
         return f"{self.run} at {self.target.read_as}: " + ", ".join(parts)
 
 
-def leftovers(folder: Path) -> list[Leftover]:
-    """Find the runs that did not finish, oldest first. One that still runs is none of them."""
-    found = (_leftover(path) for path in ledgers(folder))
-    return sorted((each for each in found if each is not None), key=lambda each: each.began)
+def leftovers(folder: Path) -> tuple[list[Leftover], list[Path]]:
+    """Find the runs that did not finish, oldest first, and the ledgers that cannot be read.
+
+    A run that still runs is none of them.
+    """
+    found: list[Leftover] = []
+    strange: list[Path] = []
+    for path in ledgers(folder):
+        try:
+            leftover = _read(path)
+        except (KeyError, ValidationError):
+            strange.append(path)
+            continue
+        if leftover is not None:
+            found.append(leftover)
+    return sorted(found, key=lambda each: each.began), strange
 
 
-def _leftover(path: Path) -> Leftover | None:
+def _read(path: Path) -> Leftover | None:
     rows = read_ledger(path)
     head = next((row for row in rows if row["step"] == "run"), None)
     if head is None or began_at(head["engine"]) == head["began"]:

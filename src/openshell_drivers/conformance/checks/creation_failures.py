@@ -13,6 +13,7 @@ from openshell_drivers._wire import compute_driver_pb2 as wire
 from openshell_drivers.conformance._checks import check
 from openshell_drivers.conformance.benches.compute import LAG, ComputeBench
 from openshell_drivers.conformance.checks._sandboxes import EFFECT, all_of, in_list, nothing_comes
+from openshell_drivers.conformance.checks._sight import deletes
 from openshell_drivers.conformance.checks.validation import DOUBTFUL, TOLD
 
 #: At which parts of a create's usual time it is cancelled.
@@ -156,6 +157,8 @@ async def _all_or_nothing(compute: ComputeBench, sandbox: wire.DriverSandbox, wh
         return
     await _comes_to_an_end(compute, sandbox, when)
     reply = await compute.delete(sandbox.id)
+    if not reply.ok or not reply.answer.deleted:
+        await deletes(compute)
     compute.hold(
         reply.ok and reply.answer.deleted,
         f"DeleteSandbox removes a sandbox whose CreateSandbox was {when} and that is listed",

@@ -24,7 +24,7 @@ from openshell_drivers.conformance.checks._spawning import answers, launched, mu
 
 #: Seconds for an orderly end, and what a busy machine may add.
 EXIT: Final = 10.0
-_MARGIN: Final = 3.0
+_MARGIN: Final = 5.0
 _LATE_CALL: Final = 8.0
 _SLOW: Final = 1.5
 #: Until a call is surely under way, and a platform that hangs.
@@ -119,8 +119,6 @@ async def anybody(bench: Bench) -> None:
                 " driver serves",
                 str(launch),
             )
-            reply = await answers(bench, spare.socket)
-            bench.hold(reply.ok, f"{reply.rpc} answers OK there", str(reply))
 
 
 def _as_nobody() -> list[str]:

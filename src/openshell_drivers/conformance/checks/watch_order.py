@@ -96,6 +96,7 @@ async def _forgotten(compute: ComputeBench, log: WatchLog, sandbox_id: str, bega
 
 @check("COMP-WATCH-08.a", "the newest state comes last, and stays last", profile="lifecycle")
 async def newest_last(compute: ComputeBench) -> None:
+    await tells(compute)
     stops = await stops_sandboxes(compute) and await compute.implements("StartSandbox")
     async with compute.watching() as log:
         made = await asyncio.gather(*(compute.made_ready() for _ in range(3)))

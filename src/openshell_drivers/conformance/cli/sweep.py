@@ -50,11 +50,10 @@ def _found(older_than: str) -> list[Leftover]:
         age = seconds(older_than, "older-than") if older_than else 0.0
     except BadOption as error:
         raise ConfigError(str(error)) from None
-    return [
-        each
-        for each in _sweep.leftovers(state_folder() / "ledgers")
-        if time.time() - each.began >= age
-    ]
+    found, strange = _sweep.leftovers(state_folder() / "ledgers")
+    for path in strange:
+        print(f"{printable(str(path))} is no ledger of this version: remove it by hand")
+    return [each for each in found if time.time() - each.began >= age]
 
 
 async def _sweep(found: list[Leftover]) -> list[str]:

@@ -60,7 +60,11 @@ def _(driver: Driver) -> None:
         return original()
 
 
-@fault("credentials-authority-is-checked", kills=("CREDF-SOCK-01",))
+@fault(
+    "credentials-authority-is-checked",
+    kills=("CREDF-SOCK-01",),
+    also=("CREDF-LIST-01", "CREDF-RES-01", "CREDF-RES-02", "CREDF-RES-08"),
+)
 def _(driver: Driver) -> None:
     """The fork's own name for the credentials socket is refused."""
 

@@ -31,7 +31,7 @@ compat: venv ## the tests on the oldest supported dependencies
 	$(PYTHON_RUN) scripts/compat
 
 matrix: venv ## every fault of the bare driver against every check; half an hour
-	$(PYTHON_RUN) -m pytest -n 2 -m matrix tests/conformance/matrix
+	$(PYTHON_RUN) -m pytest -n 2 -m matrix
 
 bench: venv ## the benchmarks; a few minutes
 	$(PYTHON_RUN) -m benchmarks.run

@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 
-_GOOD = frozenset({"pass", "not-applicable"})
+_BAD = frozenset({"fail", "blocked", "not-testable", "not-observable", "error"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,17 +23,20 @@ class Judgement:
     services: frozenset[str]
     passed: int
     problems: tuple[str, ...]
-    """Checks that did not pass, and leaks, each with its words."""
+    """Checks that failed or could not be judged, and leaks, each with its words."""
 
 
-async def judge(driver: str, *, profile: Path | None = None, cwd: Path | None = None) -> Judgement:
-    """Have an installed driver judged: every check of every profile but performance."""
+async def judge(
+    driver: str, *, profile: Path | None = None, cwd: Path | None = None, **wanted: list[str]
+) -> Judgement:
+    """Have an installed driver judged: every check of every profile but performance, under every
+    preset, unless `wanted` says otherwise: presets, profiles."""
     with tempfile.TemporaryDirectory(prefix="judge-") as text:
         folder = Path(text)
         events = folder / "events"
         events.touch()
         request = folder / "request.json"
-        request.write_text(json.dumps(_request(driver, profile, folder)))
+        request.write_text(json.dumps({**_request(driver, profile, folder), **wanted}))
         engine = [sys.executable, "-m", "openshell_drivers.conformance.engine", str(request)]
         async with await anyio.open_process(
             engine, cwd=cwd, stdout=subprocess.DEVNULL, stderr=None
@@ -68,7 +71,7 @@ def _judged(said: list[dict[str, Any]]) -> Judgement:
     problems = [
         f"{each['check']}[{each['preset']}]: {each['outcome']}: {each['reason']}"
         for each in results
-        if each["outcome"] not in _GOOD
+        if each["outcome"] in _BAD
     ]
     problems += [f"left behind: {each}" for each in last.get("leaks", [])]
     return Judgement(

@@ -15,6 +15,7 @@ SERVICES = {
 }
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("driver", SERVICES)
 async def test_a_reference_driver_is_conformant_under_every_preset(driver: str) -> None:
     before = keepers()
@@ -23,4 +24,16 @@ async def test_a_reference_driver_is_conformant_under_every_preset(driver: str) 
     assert found.problems == ()
     assert found.verdict == "conformant"
     assert found.services == SERVICES[driver]
+    assert keepers() <= before
+
+
+@pytest.mark.parametrize(("driver", "preset"), [("memory", "0.1-latest"), ("process", "0.0.111")])
+async def test_a_reference_driver_holds_the_core_and_the_lifecycle(
+    driver: str, preset: str
+) -> None:
+    before = keepers()
+    found = await judge(driver, presets=[preset], profiles=["core", "lifecycle"])
+
+    assert found.problems == ()
+    assert found.verdict == "conformant"
     assert keepers() <= before

@@ -240,8 +240,15 @@ async def _attempt(bench: Bench) -> BaseException | None:
     except TimeoutError:
         return _too_long(bench)
     except Exception as error:  # noqa: BLE001  # whatever a check raises is its outcome
-        return error
+        return _single(error)
     return None
+
+
+def _single(error: Exception) -> Exception:
+    """What a task group of a check was ended by."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _too_long(bench: Bench) -> BaseException:

@@ -124,6 +124,17 @@ def _(driver: Driver) -> None:
             return await original(name)
 
 
+@fault("one-fetch-at-a-time", kills=("CREDF-RES-05",))
+def _(driver: Driver) -> None:
+    """What is cached is given at once, but only one token is fetched at a time."""
+    lock = asyncio.Lock()
+
+    @override(driver.credentials.issuer, "mint")
+    async def _(original: Any, name: str) -> Any:
+        async with lock:
+            return await original(name)
+
+
 @fault("issuer-is-waited-for-without-end", kills=("CREDF-RES-06",))
 def _(driver: Driver) -> None:
     """A fetch has no limit, nor has its call."""

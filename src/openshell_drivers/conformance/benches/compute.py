@@ -356,6 +356,10 @@ class ComputeBench(Bench):
             self._rests[sandbox_id] = self.phase(seen)
             self.note(f"judged with a sandbox that does not get Ready: {self.described(seen)}")
 
+    def rested(self, sandbox_id: str) -> Phase | None:
+        """The phase of one that has settled without getting Ready; None for all others."""
+        return self._rests.get(sandbox_id)
+
     def at_rest(self, sandbox_id: str) -> Phase:
         """The phase of one that has settled: Ready, or what it shows instead."""
         return self._rests.get(sandbox_id, "Ready")

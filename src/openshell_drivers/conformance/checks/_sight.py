@@ -80,8 +80,12 @@ async def gets_running(
     async def look() -> wire.DriverSandbox | None:
         seen = await compute.observed(sandbox_id)
         last[0] = "NOT_FOUND" if seen is None else compute.described(seen)
-        return seen if seen is not None and runs(seen) else None
+        if seen is None:
+            return None
+        again = rest is not None and compute.phase(seen) == rest  # as it did before, not Ready
+        return seen if again or runs(seen) else None
 
+    rest = compute.rested(sandbox_id)
     limit = compute.profile.compute.timeouts.ready
     return await compute.eventually(
         look, limit, expected, lambda: f"GetSandbox shows {last[0]}", mend=mend

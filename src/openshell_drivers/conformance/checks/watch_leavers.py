@@ -53,11 +53,13 @@ async def gone_clients(compute: ComputeBench) -> None:
         held.append(_held(compute.instance.pid))
     held[-1] = await _come_to_rest(compute, held[0])
     for number, what in ((0, "file descriptors"), (1, "threads")):
-        first, last = held[0][number], held[-1][number]
+        more = held[-1][number] - held[0][number]
+        if more >= _OPENS // 4:
+            await _only_with_watches(compute, number)
         compute.hold(
-            last - first < _OPENS // 4,
+            more < _OPENS // 4,
             f"no more {what} after {3 * _OPENS} watches that were opened and left",
-            f"{last - first} more, {last} in all",
+            f"{more} more, {held[-1][number]} in all",
         )
     grown = [later[2] - earlier[2] for earlier, later in pairwise(held)]
     compute.hold(
@@ -65,6 +67,15 @@ async def gone_clients(compute: ComputeBench) -> None:
         f"memory comes to rest while watches over {_CROWD} sandboxes are opened and left",
         f"it grew with every {_OPENS} watches, by {[g // 1024 for g in grown]} KiB",
     )
+
+
+async def _only_with_watches(compute: ComputeBench, number: int) -> None:
+    """`Blocked` if it does not grow with watches alone, while no sandbox comes or goes."""
+    before = _held(compute.instance.pid)
+    await _come_and_go(compute, changes=0)
+    after = _held(compute.instance.pid)
+    grows = after[number] - before[number] >= _OPENS // 8
+    compute.need(grows, "it grows with the sandboxes, not with the watches", "PROC-GROW-01")
 
 
 async def _come_to_rest(compute: ComputeBench, first: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -78,7 +89,7 @@ async def _come_to_rest(compute: ComputeBench, first: tuple[int, int, int]) -> t
         await asyncio.sleep(0.5)
 
 
-async def _come_and_go(compute: ComputeBench) -> None:
+async def _come_and_go(compute: ComputeBench, changes: int = _LEFT) -> None:
     """Open watches and leave them at once, on several connections."""
     for _ in range(4):
         async with compute.another_caller() as caller:
@@ -89,5 +100,5 @@ async def _come_and_go(compute: ComputeBench) -> None:
                         await asyncio.wait_for(call.initial_metadata(), 3.0)
                     except (TimeoutError, aio.AioRpcError):
                         compute.need(False, "a watch does not open", "COMP-WATCH-04")
-    await churn(compute, _LEFT)  # told to whoever is believed to be there
+    await churn(compute, changes)  # told to whoever is believed to be there
     await asyncio.sleep(0.3)

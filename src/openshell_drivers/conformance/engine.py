@@ -239,6 +239,8 @@ async def _line() -> str | None:
         loop = asyncio.get_running_loop()
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
         queue = _lines
+        # Told by a signal it cleans up as well: its drivers are in sessions of their own.
+        loop.add_signal_handler(signal.SIGTERM, queue.put_nowait, None)
 
         async def read() -> None:
             while line := await reader.readline():

@@ -45,9 +45,14 @@ class Sidecar:
         return time.monotonic() - started
 
     def memory(self) -> int:
-        """Give the bytes that are resident now."""
+        """Give the bytes that only the end of the process would free.
+
+        Pages of files, some 20 to 28 MiB of libraries, are not counted: the kernel takes them back
+        when a limit is reached, and how many are mapped depends on how the files came to its cache.
+        """
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) * 1024
+        kept = re.findall(r"Rss(?:Anon|Shmem):\s+(\d+) kB", status)
+        return sum(map(int, kept)) * 1024
 
     def records(self) -> list[dict[str, Any]]:
         """Give the log so far."""
@@ -222,7 +227,7 @@ async def test_fits_into_64_mebibytes(world: World, endpoint: ScriptedEndpoint) 
                 await connection.credentials.resolve_credential(name)
             used = driver.memory()
 
-    assert used < 64 * 2**20
+    assert 10 * 2**20 < used < 44 * 2**20
 
 
 def test_importing_the_driver_brings_no_http_and_no_jose() -> None:

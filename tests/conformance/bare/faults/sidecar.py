@@ -201,24 +201,36 @@ def _(driver: Driver) -> None:
 
 
 @fault("socket-flag-comes-first", kills=("PROC-BIND-02.a", "CREDU-SOCK-01"))
-def _(_driver: Driver) -> None:
+def _(driver: Driver) -> None:
     """``--bind-socket PATH`` at the end of the arguments is not understood."""
-    if sys.argv[-2] == "--bind-socket":
-        raise CannotServe("--bind-socket has to come first")
+
+    @override(driver, "judge_options")
+    def _(original: Any) -> None:
+        if sys.argv[-2] == "--bind-socket":
+            raise CannotServe("--bind-socket has to come first")
+        original()
 
 
 @fault("socket-flag-has-one-spelling", kills=("PROC-BIND-02.b",))
-def _(_driver: Driver) -> None:
+def _(driver: Driver) -> None:
     """``--bind-socket=PATH`` is not understood."""
-    if any(each.startswith("--bind-socket=") for each in sys.argv):
-        raise CannotServe("unknown argument")
+
+    @override(driver, "judge_options")
+    def _(original: Any) -> None:
+        if any(each.startswith("--bind-socket=") for each in sys.argv):
+            raise CannotServe("unknown argument")
+        original()
 
 
 @fault("no-path-by-environment", kills=("PROC-BIND-03",))
-def _(_driver: Driver) -> None:
+def _(driver: Driver) -> None:
     """Only the flag names the socket."""
-    if not any(each.startswith("--bind-socket") for each in sys.argv):
-        raise CannotServe("--bind-socket is required")
+
+    @override(driver, "judge_options")
+    def _(original: Any) -> None:
+        if not any(each.startswith("--bind-socket") for each in sys.argv):
+            raise CannotServe("--bind-socket is required")
+        original()
 
 
 @fault("paths-are-short", kills=("PROC-BIND-04.a",))

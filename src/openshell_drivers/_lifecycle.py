@@ -48,6 +48,8 @@ _LEFT: Final = "a failed create may have left something: %s"
 _SIGHT: Final = 5.0
 _SIGHT_AT_START: Final = 20.0
 _ROLLBACK_SECONDS: Final = 20.0
+#: The same while the process ends: it has 10 s in all (PROC-EXIT-02).
+_LAST_SECONDS: Final = 1.5
 _CLEAN_UP: Final = Backoff(attempts=40, delay=1.0, factor=2.0, maximum=60.0, jitter=0.2)
 _LAGS: Final = (0.5, 1.0, 2.0, 0.0)
 _Before: TypeAlias = tuple[SandboxState | None, float, bool]
@@ -73,6 +75,8 @@ class Lifecycle:
         self._creating: dict[str, set[anyio.CancelScope]] = {}
         self._provisioning: dict[str, _Making] = {}
         self._detached = Detached(driver.lifecycle_timeout)
+        self._undoing: set[anyio.CancelScope] = set()
+        self._ending = False
         kind = type(driver)
         self._stops = kind.stop_sandbox is not ComputeDriver.stop_sandbox
         self._starts = kind.start_sandbox is not ComputeDriver.start_sandbox
@@ -89,6 +93,9 @@ class Lifecycle:
                 yield
             finally:
                 self._detached.tasks = None
+                self._ending = True
+                for each in self._undoing:
+                    each.deadline = min(each.deadline, anyio.current_time() + _LAST_SECONDS)
                 tasks.cancel_scope.cancel()
 
     # Create.
@@ -159,10 +166,14 @@ class Lifecycle:
     async def _roll_back(self, ref: SandboxRef, scope: CreateScope, *, ours: bool) -> None:
         """Undo a create. If the driver's delete fails, it is tried again (COMP-CREATE-02)."""
         clean = False
-        with anyio.move_on_after(_ROLLBACK_SECONDS):
-            clean = await scope._roll_back(but_last=not ours)
-            if ours:
-                clean = await self._remove_rest(ref)
+        with anyio.move_on_after(_LAST_SECONDS if self._ending else _ROLLBACK_SECONDS) as limit:
+            self._undoing.add(limit)
+            try:
+                clean = await scope._roll_back(but_last=not ours)
+                if ours:
+                    clean = await self._remove_rest(ref)
+            finally:
+                self._undoing.discard(limit)
         if not clean and ours:
             self._detached.start(self._clean_up, ref)
 

@@ -47,10 +47,10 @@ class ServerOptions:
     (COMP-SOCK-03)."""
     call_timeout: float = 30.0
     """For a call whose caller set no deadline, as no gateway does on compute calls."""
-    drain_timeout: float = 10.0
-    """For calls under way after SIGTERM, and again for sending their answers; twice this and
-    `stop_timeout` stay below a pod's 30 s of grace."""
-    stop_timeout: float = 5.0
+    drain_timeout: float = 6.0
+    """For calls under way after SIGTERM, and again for sending their answers. Where a call hangs, the
+    process ends within this, `stop_timeout` and a second: 10 s (PROC-EXIT-02)."""
+    stop_timeout: float = 2.5
     """To leave the driver's `lifespan`."""
     max_calls: int = 1024
     """Calls under way; one more is refused with `RESOURCE_EXHAUSTED`. Streams do not count."""

@@ -65,7 +65,7 @@ class ServerSettings:
     """Seconds for the driver to get ready."""
     call_timeout: float = 30.0
     """Seconds for a call whose caller set no deadline."""
-    drain_timeout: float = 10.0
+    drain_timeout: float = 6.0
     """Seconds for calls under way when the process is told to stop."""
     require_handshake: bool = False
     """Refuse gateways older than 0.1."""

@@ -131,6 +131,20 @@ async def test_a_rollback_is_not_disturbed_by_whatever_else_is_cancelled(driver:
             await call
 
 
+async def test_a_rollback_that_hangs_does_not_hold_up_the_end(driver: Driver) -> None:
+    """A process has 10 s to end, and a rollback otherwise 20 (PROC-EXIT-02)."""
+    gate, hanging = driver.platform.gate("create"), driver.platform.gate("delete")
+    with anyio.fail_after(10):
+        async with living(driver) as life:
+            call = asyncio.create_task(life.create(spec()))
+            await gate.reached.wait()
+            call.cancel()
+            await hanging.reached.wait()
+
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+
 @pytest.mark.parametrize("step", STEPS)
 async def test_a_delete_ends_a_create_that_is_under_way(driver: Driver, step: str) -> None:
     gate = driver.platform.gate(step)

@@ -68,7 +68,7 @@ class Conductor:
         self.instances: list[Instance] = []
         self.leaks: list[Leak] = []
         self._before: dict[Instance, set[str] | None] = {}
-        self._alone = asyncio.Lock()
+        self._alone: defaultdict[Instance, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._processes = asyncio.Semaphore(_PROCESSES)
         room = world.profile.compute.max_sandboxes // _EACH
         self._many = asyncio.Semaphore(min(_AT_ONCE, max(1, room)))
@@ -118,7 +118,7 @@ class Conductor:
 
     async def run(self, units: Sequence[Unit], say: Callable[[Result], None]) -> None:
         """Run all; every unit gets exactly one result."""
-        groups = _groups(units)
+        groups = sorted(_groups(units), key=_long)
         last = [group for group in groups if group[0].check.last]
         rough = [group for group in groups if self._rough(group[0].check) and group not in last]
         gentle = [group for group in groups if group not in rough and group not in last]
@@ -203,7 +203,7 @@ class Conductor:
 
     async def _clean(self, bench: Bench, instance: Instance) -> None:
         try:
-            async with self._alone:
+            async with self._alone[instance]:
                 await _serving(instance)
             async with asyncio.timeout(_CLEANING):
                 self.leaks.extend(await bench.clean())
@@ -268,6 +268,12 @@ def _groups(units: Iterable[Unit]) -> list[list[Unit]]:
     for unit in units:
         groups[unit.check.id if unit.check.once else unit.key].append(unit)
     return list(groups.values())
+
+
+def _long(group: list[Unit]) -> tuple[bool, float]:
+    """Order by what takes long, so that nothing is waited for alone at the end."""
+    check = group[0].check
+    return "slow" not in check.needs, -check.limit
 
 
 def _supplied(bench: Bench) -> None:

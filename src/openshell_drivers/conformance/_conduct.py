@@ -36,7 +36,7 @@ BENCHES: Final[dict[str, type[Bench]]] = {
     "credential-store": StoreBench,
 }
 #: How many checks are under way at once, and how many driver processes.
-_AT_ONCE: Final = 8
+_AT_ONCE: Final = 16
 _PROCESSES: Final = 4
 #: How many sandboxes most checks have at once.
 _EACH: Final = 4
@@ -122,8 +122,11 @@ class Conductor:
         last = [group for group in groups if group[0].check.last]
         rough = [group for group in groups if self._rough(group[0].check) and group not in last]
         gentle = [group for group in groups if group not in rough and group not in last]
-        for preset in dict.fromkeys(group[0].preset for group in gentle):
-            await self.shared(preset)
+        if gentle and self._world.profile.target.isolated and not self._target.attached:
+            presets = dict.fromkeys(group[0].preset for group in gentle)
+            await asyncio.gather(*(self.shared(preset) for preset in presets))
+        elif gentle:
+            await self.shared(gentle[0][0].preset)
         own = [group for group in rough if not self._exclusive(group[0].check)]
         exclusive = [group for group in rough if self._exclusive(group[0].check)]
         await self._all([*own, *gentle], say)
@@ -222,7 +225,9 @@ class Conductor:
 
 async def _serving(instance: Instance) -> None:
     """Make sure that somebody answers, also after a check that has told the driver to end."""
-    if instance.attached or (instance.running and accepts(instance.socket)):
+    if instance.attached:
+        return
+    if instance.running and not instance.leaving and accepts(instance.socket):
         return
     if instance.running and await instance.ended(_ENDING) is None:
         instance.kill()

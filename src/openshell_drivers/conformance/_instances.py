@@ -51,6 +51,8 @@ class Instance:
         """More of them for its processes."""
         self.started_in = 0.0
         """Seconds from the start of the process to the first accepted connection."""
+        self.leaving = False
+        """Whether the process has been told to end; for a moment it still accepts."""
         if target.socket is not None:
             self.socket = target.socket
         else:
@@ -143,6 +145,7 @@ class Instance:
             return
         began = time.monotonic()
         self._process = self.spawn()
+        self.leaving = False
         limit = self._profile.target.ready
         pause = 0.002
         while not accepts(self.socket):
@@ -169,6 +172,7 @@ class Instance:
     def signal(self, number: int) -> None:
         """Send a signal to the process."""
         self._own().send_signal(number)
+        self.leaving = self.leaving or number in {signal.SIGTERM, signal.SIGINT}
 
     async def ended(self, within: float) -> int | None:
         """Wait for the process to end; its status, or None if it still runs."""

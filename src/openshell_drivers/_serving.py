@@ -48,8 +48,8 @@ class ServerOptions:
     call_timeout: float = 30.0
     """For a call whose caller set no deadline, as no gateway does on compute calls."""
     drain_timeout: float = 6.0
-    """For calls under way after SIGTERM, and again for sending their answers. Where a call hangs, the
-    process ends within this, `stop_timeout` and a second: 10 s (PROC-EXIT-02)."""
+    """For calls under way after SIGTERM, and again for sending their answers. Where a call hangs,
+    the process ends within this, `stop_timeout` and a second: 10 s (PROC-EXIT-02)."""
     stop_timeout: float = 2.5
     """To leave the driver's `lifespan`."""
     max_calls: int = 1024

@@ -76,29 +76,44 @@ class Call:
     milliseconds: float
     at: float
 
+    def same(self, other: Call) -> bool:
+        """Whether the same was asked and answered."""
+        return (self.rpc, self.code) == (other.rpc, other.code) and (
+            self.request == other.request and self.said == other.said
+        )
+
 
 @dataclass(slots=True)
 class Transcript:
-    """The newest calls of one check."""
+    """The newest calls of one check. Of many that are the same in a row, the first and the last."""
 
     clean: Callable[[str], str]
     began: float = field(default_factory=time.monotonic)
     calls: deque[Call] = field(default_factory=lambda: deque(maxlen=_KEPT))
+    ended: bool = False
 
     def add(
         self, rpc: str, request: Message | bytes, code: str, said: Message | str, seconds: float
     ) -> None:
         """Keep a call."""
-        self.calls.append(
-            Call(
-                rpc=rpc,
-                request=request,
-                code=code,
-                said=said,
-                milliseconds=round(seconds * 1000, 1),
-                at=round(time.monotonic() - self.began - seconds, 3),
-            )
+        if self.ended:
+            return
+        call = Call(
+            rpc=rpc,
+            request=request,
+            code=code,
+            said=said,
+            milliseconds=round(seconds * 1000, 1),
+            at=round(time.monotonic() - self.began - seconds, 3),
         )
+        if len(self.calls) > 1 and call.same(self.calls[-1]) and call.same(self.calls[-2]):
+            self.calls[-1] = call
+        else:
+            self.calls.append(call)
+
+    def end(self) -> None:
+        """Keep no more: the check is over, and what it made is removed."""
+        self.ended = True
 
     def note(self, rpc: str, what: str) -> None:
         """Keep something that is no call: a kill, a restart, an outage."""

@@ -181,19 +181,21 @@ class Conductor:
         return [call.rpc for call in bench[0].transcript.calls]
 
     async def _on(self, instance: Instance, unit: Unit) -> Ending:
-        bench, problem, seconds = await self._tried(instance, unit)
-        return ending(bench, problem, seconds)
+        bench, problem, seconds, log = await self._tried(instance, unit)
+        return ending(bench, problem, seconds, log)
 
     async def _tried(
         self, instance: Instance, unit: Unit
-    ) -> tuple[Bench, BaseException | None, float]:
+    ) -> tuple[Bench, BaseException | None, float, list[str]]:
         kind = BENCHES[unit.check.service]
         bench = kind(self._world, unit.check, PRESETS[unit.preset], instance)
         began = time.monotonic()
         try:
             problem = await _attempt(bench)
             seconds = time.monotonic() - began
-            return bench, self._died(instance, bench, problem), seconds
+            problem = self._died(instance, bench, problem)
+            bench.transcript.end()  # what follows is not the check's
+            return bench, problem, seconds, instance.tail() if problem is not None else []
         finally:  # when the run is told to stop, too
             await self._clean(bench, instance)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Final
@@ -37,7 +37,9 @@ class Ending:
     log: list[str] = field(default_factory=list)
 
 
-def ending(bench: Bench, problem: BaseException | None, seconds: float) -> Ending:
+def ending(
+    bench: Bench, problem: BaseException | None, seconds: float, log: Sequence[str]
+) -> Ending:
     """Keep what a report may need of an execution, without any secret."""
     clean = bench.world.canaries.clean
     if isinstance(problem, Broken):  # a driver's words may be in it
@@ -50,7 +52,7 @@ def ending(bench: Bench, problem: BaseException | None, seconds: float) -> Endin
         milliseconds=round(seconds * 1000, 1),
         notes=[clean(note) for note in bench.notes],
         transcript=bench.transcript.exchanges() if isinstance(problem, Broken) else [],
-        log=[clean(line) for line in bench.instance.tail()] if problem is not None else [],
+        log=[clean(line) for line in log],
     )
 
 

@@ -15,6 +15,7 @@ _LABEL: Final = 10
 _CALLS: Final = 6
 _LINES: Final = 6
 _LONGEST: Final = 4000
+_ANSWER: Final = 600
 
 
 def card(results: Sequence[Event]) -> str:
@@ -43,7 +44,8 @@ def _lines(results: Sequence[Event]) -> Iterator[str]:
     yield from _field("observed", failure["observed"])
     yield from _field("user sees", failure["sees"])
     yield from _field("mend", failure["mend"])
-    yield from _block("last calls", [_call(each) for each in failure["transcript"][-_CALLS:]])
+    calls = [line for each in failure["transcript"][-_CALLS:] for line in _call(each)]
+    yield from _block("last calls", calls)
     yield from _block("driver's log", failure["log"][-_LINES:])
     yield from _field("again", first["repeat"], wrap=False)
 
@@ -55,10 +57,12 @@ def _under(results: Sequence[Event]) -> str:
     return "; ".join(f"{', '.join(presets)} ({level})" for level, presets in levels.items())
 
 
-def _call(call: Event) -> str:
-    said = f"{call['code']} {call['message']}".strip()
-    asked = f"{call['rpc']} {call['request']}".strip()
-    return f"{call['at']:7.3f} s  {asked}" + (f"  ->  {said}" if said else "")
+def _call(call: Event) -> Iterator[str]:
+    """Write the question behind its time, and the answer below."""
+    yield f"{call['at']:7.3f} s  {call['rpc']} {call['request']}".rstrip()
+    said = printable(f"{call['code']} {call['message']}".strip(), _ANSWER)
+    for number, line in enumerate(textwrap.wrap(said, _WIDTH - 20, break_on_hyphens=False)):
+        yield f"{'->' if number == 0 else '':>13}  {line}"
 
 
 def _field(label: str, text: str, *, wrap: bool = True) -> Iterator[str]:

@@ -75,6 +75,12 @@ def column(checks: Iterable[str] = (), *, rough: bool = True) -> list[Unit]:
     return [unit for unit in units if rough or not (unit.check.own or unit.check.last)]
 
 
+def every(checks: Iterable[str]) -> list[Unit]:
+    """These checks under each preset that has them."""
+    wanted = set(checks)
+    return [unit for unit in plan(Selection(), SERVICES) if unit.check.id in wanted]
+
+
 @dataclass
 class Judged:
     """What came out."""

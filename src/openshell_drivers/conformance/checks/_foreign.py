@@ -12,7 +12,7 @@ import stat
 import tempfile
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Final
 
@@ -33,19 +33,17 @@ async def relayed_as_stranger(instance: Instance) -> AsyncIterator[Path]:
     modes = open_to_all(instance)
     folder = Path(tempfile.mkdtemp(prefix="osd-relay-"))
     path = folder / "s"
-    tasks: set[asyncio.Task[None]] = set()
+    relays: set[asyncio.Task[None]] = set()
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  # asyncio made one for this connection
+        relays.add(task)
+        with suppress(OSError, asyncio.CancelledError), closing(writer):
             there = await asyncio.to_thread(connect_as, STRANGER, _short(instance))
-        except OSError:
-            writer.close()
-            return
-        inward, outward = await asyncio.open_unix_connection(sock=there)
-        for source, target in ((reader, outward), (inward, writer)):
-            task = asyncio.create_task(_copy(source, target))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
+            inward, outward = await asyncio.open_unix_connection(sock=there)
+            with closing(outward):
+                await asyncio.gather(_copy(reader, outward), _copy(inward, writer))
 
     await asyncio.to_thread(_tried)
     server = await asyncio.start_unix_server(relay, path)
@@ -53,8 +51,9 @@ async def relayed_as_stranger(instance: Instance) -> AsyncIterator[Path]:
         yield path
     finally:
         server.close()
-        for task in list(tasks):
+        for task in relays:
             task.cancel()
+        await asyncio.gather(*relays, return_exceptions=True)
         shutil.rmtree(folder, ignore_errors=True)
         for each, mode in modes.items():
             each.chmod(mode)
@@ -81,10 +80,9 @@ def _short(instance: Instance) -> str:
 
 
 async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while data := await source.read(65_536):
-            target.write(data)
-            await target.drain()
+    while data := await source.read(65_536):
+        target.write(data)
+        await target.drain()
     target.close()
 
 

@@ -66,13 +66,12 @@ def profile() -> Profile:
     return read_profile(BARE / "profile.toml")
 
 
-def column(checks: Iterable[str] = (), *, rough: bool = True) -> list[Unit]:
+def column(checks: Iterable[str] = ()) -> list[Unit]:
     """Each check once, under the newest preset that has it."""
     newest: dict[str, Unit] = {}
     for unit in plan(Selection(checks=tuple(checks)), SERVICES):
         newest[unit.check.id] = unit
-    units = newest.values()
-    return [unit for unit in units if rough or not (unit.check.own or unit.check.last)]
+    return list(newest.values())
 
 
 def every(checks: Iterable[str]) -> list[Unit]:

@@ -129,7 +129,7 @@ def check(  # noqa: PLR0913  # a declaration, by keywords
     once: bool = False,
     presets: tuple[str, ...] = (),
     last: bool = False,
-    limit: float = 60.0,
+    limit: float = 120.0,
     revision: int = 1,
 ) -> Callable[[Function], Function]:
     """Make a coroutine function a check. It gets the bench of its service.

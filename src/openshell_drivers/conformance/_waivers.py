@@ -56,7 +56,7 @@ class Waiver(BaseModel):
         if checks()[self.check].clause.startswith("SEC-"):
             raise ValueError(f"{self.check}: a leak of secrets cannot be waived")
         if not timedelta(0) < self.expires - self.created <= _LONGEST:
-            raise ValueError(f"{self.check}: expires must be at most 180 days after created")
+            raise ValueError(f"{self.check}: expires must be 1 to 180 days after created")
         return self
 
     def excuses(self, result: Result) -> bool:

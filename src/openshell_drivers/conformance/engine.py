@@ -38,6 +38,7 @@ from openshell_drivers.conformance._units import Selection, Unit, plan
 from openshell_drivers.conformance._waivers import Waiver, WaiverError, read_waivers, waived
 from openshell_drivers.conformance.benches._base import Stall, World
 from openshell_drivers.conformance.report.model import Result
+from openshell_drivers.conformance.report.verdicts import gateway_verdicts
 from openshell_drivers.errors import ConfigError
 
 _TICK: Final = 0.02
@@ -200,6 +201,7 @@ class Engine:
             verdict=report.verdict,
             exit_status=report.exit_status,
             verdicts=[each.model_dump(mode="json") for each in report.verdicts],
+            gateways=gateway_verdicts(report.results, complete=report.run.complete),
             leaks=[each.model_dump(mode="json") for each in report.leaks],
             warnings=report.warnings,
             seconds=report.run.seconds,

@@ -58,6 +58,25 @@ class Two(Memory):
     name = "two"
 """
 
+#: A driver whose sandboxes outlive their removal.
+STICKY: Final = """\
+from openshell_drivers.reference.memory import Memory
+
+class Sticky(Memory):
+    async def delete_sandbox(self, ref):
+        pass
+"""
+
+WAIVER: Final = """\
+[[waiver]]
+check = "COMP-GET-01"
+issue = "https://example.org/issues/7"
+owner = "@team"
+reason = "one that passes"
+created = {today}
+expires = {later}
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Done:

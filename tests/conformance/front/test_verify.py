@@ -9,11 +9,12 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.conformance.front.hosts import PATIENCE, SCRIPT, TWO, Host, judged
+from tests.conformance.front.hosts import PATIENCE, SCRIPT, STICKY, TWO, WAIVER, Host, judged
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -99,6 +100,37 @@ def test_usage_is_status_2_and_a_driver_that_does_not_start_4(host: Host) -> Non
     assert host.command("verify").status == 2
     assert host.verify("cmd:/bin/false").status == 4
     assert host.ledgers == []
+
+
+def test_what_the_driver_does_not_let_go_of_is_status_5(host: Host) -> None:
+    host.file("sticky.py", STICKY)
+    host.file("openshell-conformance.toml", "[compute.timeouts]\ngone = 1\n")
+
+    done = host.verify("./sticky.py:Sticky", "--check=COMP-GET-04", "--preset=0.1.2")
+
+    assert done.status == 5, done.text
+    assert "left behind:\n  sandbox " in done.out
+    assert "verdict   conformant" in done.out
+
+
+def test_a_waiver_that_is_not_needed_is_status_7(host: Host) -> None:
+    today = datetime.now(UTC).date()
+    host.file("waivers.toml", WAIVER.format(today=today, later=today + timedelta(days=30)))
+
+    done = host.verify("memory", *ONE_CHECK, "--waivers=waivers.toml")
+
+    assert done.status == 7, done.text
+    assert "COMP-GET-01: passes, so its waiver is to be removed" in done.out
+
+
+def test_the_verdict_of_each_gateway_is_said_where_they_differ(host: Host) -> None:
+    host.lies()
+
+    same = host.verify("./lies", "--check=COMP-GET-01")
+    differs = host.verify("./lies", "--check=COMP-CAP-01.a,COMP01-NEG-01", "--preset=fork-mvp,0.1.2")
+
+    assert "  under " not in same.out.partition("verdict   ")[0].rpartition("target    ")[2]
+    assert "  under 0.1.2                     not conformant" in differs.out, differs.text
 
 
 def test_nothing_of_pytest_s_reaches_it(host: Host) -> None:

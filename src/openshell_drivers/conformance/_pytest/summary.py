@@ -69,6 +69,7 @@ def _summary(request: Event, feed: Feed) -> Iterator[str]:
         yield f"verdict   none: {_first_line(last.get('why', 'the run did not end'))}"
         return
     yield from _services(last["verdicts"])
+    yield from _gateways(last["gateways"])
     yield from _missing(feed.results.values())
     yield from _list("left behind:", [_leak(each) for each in last["leaks"]])
     yield from _list("note:", last["warnings"])
@@ -86,6 +87,13 @@ def _services(verdicts: Collection[Event]) -> Iterator[str]:
         counts = ", ".join(f"{n} {_WORDS.get(name, name)}" for name, n in each["counts"].items())
         place = f"{each['service']}, {each['profile']}"
         yield f"  {place:32}{VERDICTS[each['verdict']].partition(':')[0]:26}{counts}"
+
+
+def _gateways(verdicts: Mapping[str, str]) -> Iterator[str]:
+    """What to expect of each gateway; nothing where it is the same of all."""
+    if len(set(verdicts.values())) > 1:
+        for preset, verdict in verdicts.items():
+            yield f"  under {preset:26}{VERDICTS[verdict].partition(':')[0]}"
 
 
 def _missing(results: Collection[Event]) -> Iterator[str]:

@@ -79,6 +79,16 @@ def service_verdicts(results: Iterable[Result]) -> list[ServiceVerdict]:
     ]
 
 
+def gateway_verdicts(results: Sequence[Result], *, complete: bool) -> dict[str, Verdict]:
+    """The verdict under each gateway of which there are results, in their order."""
+    presets = dict.fromkeys(result.preset for result in results)
+    found = {preset: [each for each in results if each.preset == preset] for preset in presets}
+    return {
+        preset: overall(service_verdicts(here), complete=complete, executed=executed(here))
+        for preset, here in found.items()
+    }
+
+
 def overall(verdicts: Iterable[ServiceVerdict], *, complete: bool, executed: int) -> Verdict:
     """The verdict of a run: the worst of its parts.
 

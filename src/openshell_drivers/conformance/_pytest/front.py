@@ -167,7 +167,7 @@ class Front(ItemsFront):
             if patiently:
                 with contextlib.suppress(KeyboardInterrupt):  # then it is closed all the same
                     self._engine.feed.end()
-            elif self._live is not None:
+            elif self._live is not None and self._engine.told:
                 self._live.stopping()
             self._last = self._engine.close()
             if self._live is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,9 @@ from openshell_drivers.conformance._targets import Target
 
 PROFILE_FILE: Final = "openshell-conformance.toml"
 _ALL_PROFILES: Final = ("core", "lifecycle", "resilience", "security", "performance")
+_ALL: Final = frozenset(option.name for option in OPTIONS)
+#: Without these a driver would not be the same one.
+_LASTING: Final = frozenset(("config", "env"))
 _FORMATS: Final = ("json", "junit", "html", "badge")
 _TIME: Final = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|)")
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
@@ -64,6 +67,7 @@ def request_of(target: Target, options: Mapping[str, Any], folder: Path) -> dict
         "strict": bool(options.get("strict")),
         "sensitivity": bool(options.get("sensitivity")),
         "command": command(target, options),
+        "repeat": command(target, options, only=_LASTING),
     }
     if options.get("time-budget"):
         found["time_budget"] = seconds(options["time-budget"], "time-budget")
@@ -79,11 +83,11 @@ def request_of(target: Target, options: Mapping[str, Any], folder: Path) -> dict
     return {"target": about, **{name: value for name, value in found.items() if value}}
 
 
-def command(target: Target, options: Mapping[str, Any]) -> str:
-    """The command that repeats a run."""
+def command(target: Target, options: Mapping[str, Any], only: Container[str] = _ALL) -> str:
+    """The command that repeats a run, with the options in `only`."""
     words = ["openshell-drivers", "verify", target.read_as]
     for option in OPTIONS:
-        given = options.get(option.name)
+        given = options.get(option.name) if option.name in only else None
         if option.many:
             words += [f"--{option.name}={','.join(values(given))}"] if given else []
         elif given:

@@ -6,6 +6,7 @@ Unlike the gateway model it keeps whatever came: the code, the bytes, the time i
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import time
 from collections import deque
@@ -13,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 from urllib.parse import quote
 
 import grpc
@@ -115,8 +116,8 @@ class Transcript:
         """Keep no more: the check is over, and what it made is removed."""
         self.ended = True
 
-    def note(self, rpc: str, what: str) -> None:
-        """Keep something that is no call: a kill, a restart, an outage."""
+    def note(self, rpc: str, what: Message | str) -> None:
+        """Keep something that is no call: a kill, a restart, an outage, an event."""
         self.add(rpc, b"", "", what, 0)
 
     def exchanges(self) -> list[Exchange]:
@@ -143,11 +144,24 @@ class Transcript:
 
 def _as_json(message: Message) -> str:
     try:
-        return json_format.MessageToJson(
-            message, indent=None, preserving_proto_field_name=True, ensure_ascii=False
-        )
+        shown = json_format.MessageToDict(message, preserving_proto_field_name=True)
+        _count_bytes(message, shown)
+        return json.dumps(shown, ensure_ascii=False)
     except Exception:  # noqa: BLE001  # an odd message must not end the check
         return f"{len(message.SerializeToString())} bytes"
+
+
+def _count_bytes(message: Message, shown: Any) -> None:
+    """Write how many there are in place of bytes: nobody reads Base64, and secrets are in it."""
+    for part, value in message.ListFields():
+        there = shown.get(part.name)
+        if part.type == part.TYPE_BYTES:
+            shown[part.name] = f"{len(value)} bytes"
+        elif isinstance(value, Message) and isinstance(there, dict):
+            _count_bytes(value, there)
+        elif isinstance(there, list) and part.message_type is not None:
+            for each, said in zip(value, there, strict=True):
+                _count_bytes(each, said)
 
 
 def channel_to(socket: Path, authority: str) -> aio.Channel:
@@ -177,7 +191,7 @@ class Caller:
         self._service = service
         self._tongue = Tongue(preset.revision)
         self._preset = preset
-        self._transcript = transcript
+        self.transcript = transcript
 
     def cut(self, message: Message) -> None:
         """Cut a message down to what the line has, in place."""
@@ -234,12 +248,12 @@ class Caller:
             trailers = repr(error.trailing_metadata() if isinstance(error, aio.AioRpcError) else "")
         except asyncio.CancelledError:
             call.cancel()
-            self._transcript.add(
+            self.transcript.add(
                 method, shown, "CANCELLED", "the suite went away", time.monotonic() - began
             )
             raise
         seconds = time.monotonic() - began
-        self._transcript.add(method, shown, code, read if code == "OK" else text, seconds)
+        self.transcript.add(method, shown, code, read if code == "OK" else text, seconds)
         return Reply(
             rpc=method,
             code=code,
@@ -255,7 +269,7 @@ class Caller:
         """Open a stream of raw answers; cancelled on leaving."""
         multi: _Stream = self._channel.unary_stream(f"/{self._service}/{method}")
         call = multi(self._tongue.say(request).SerializeToString(), metadata=self._metadata())
-        self._transcript.note(method, "opened")
+        self.transcript.note(method, "opened")
         try:
             yield call
         finally:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, Literal, TypeAlias
 
+from openshell_drivers.conformance._clauses import clause_of
+
 Profile = Literal["core", "lifecycle", "resilience", "security", "performance"]
 ServiceName = Literal["compute", "credentials", "credential-store"]
 Function: TypeAlias = Callable[[Any], Awaitable[None]]
@@ -110,8 +112,7 @@ class Check:
     @property
     def clause(self) -> str:
         """The clause it holds."""
-        head, dot, tail = self.id.rpartition(".")
-        return head if dot and len(tail) == 1 and tail.islower() else self.id
+        return clause_of(self.id)
 
 
 _register: dict[str, Check] = {}

@@ -49,6 +49,12 @@ _ID: Final = re.compile(r"(COMP(AT)?(01)?|CREDF|CREDU(01)?|PROC|SEC)-([A-Z]+-)?\
 _NAME: Final = re.compile(r"\w+(\.\w+){0,2}")
 
 
+def clause_of(check: str) -> str:
+    """The clause of a check, by its id: of its checks each but an only one has a letter."""
+    head, dot, tail = check.rpartition(".")
+    return head if dot and len(tail) == 1 and tail.islower() else check
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clause:
     """One rule of the contract, or one of our own."""

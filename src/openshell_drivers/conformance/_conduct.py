@@ -189,13 +189,13 @@ class Conductor:
     ) -> tuple[Bench, BaseException | None, float, list[str]]:
         kind = BENCHES[unit.check.service]
         bench = kind(self._world, unit.check, PRESETS[unit.preset], instance)
-        began = time.monotonic()
+        began, logged = time.monotonic(), instance.logged
         try:
             problem = await _attempt(bench)
             seconds = time.monotonic() - began
             problem = self._died(instance, bench, problem)
             bench.transcript.end()  # what follows is not the check's
-            return bench, problem, seconds, instance.tail() if problem is not None else []
+            return bench, problem, seconds, bench.log(logged) if problem is not None else []
         finally:  # when the run is told to stop, too
             await self._clean(bench, instance)
 

@@ -27,6 +27,7 @@ _PASSED: Final = (
 )
 SWITCH_VARIABLE: Final = "OPENSHELL_DRIVERS_TEST_SWITCH"
 _LOG_TAIL: Final = 40
+_LOG_READ: Final = 200_000
 
 
 class TargetNotReady(Exception):
@@ -205,12 +206,25 @@ class Instance:
             raise NotObservable("the driver's log is not at hand: the suite did not start it")
         return self.log_path.read_bytes() if self.log_path.exists() else b""
 
-    def tail(self) -> list[str]:
-        """The newest lines of the log; empty where there is none."""
+    @property
+    def logged(self) -> int:
+        """How many bytes the log has."""
+        if self.attached or not self.log_path.exists():
+            return 0
+        return self.log_path.stat().st_size
+
+    def tail(self, since: int = 0, about: Sequence[str] = ()) -> list[str]:
+        """The newest lines of the log, after its first `since` bytes; empty where there is none.
+
+        If there are any with one of the words that it is about, only those.
+        """
         if self.attached or not self.log_path.exists():
             return []
-        text = self.log_path.read_bytes()[-20_000:].decode("utf-8", "replace")
-        return text.splitlines()[-_LOG_TAIL:]
+        with self.log_path.open("rb") as log:
+            log.seek(max(since, self.logged - _LOG_READ))
+            lines = log.read().decode("utf-8", "replace").splitlines()
+        ours = [line for line in lines if any(word in line for word in about)]
+        return (ours or lines)[-_LOG_TAIL:]
 
     def tail_text(self) -> str:
         """The newest lines for an error message."""

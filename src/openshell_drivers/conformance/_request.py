@@ -70,6 +70,8 @@ class Request(_Part):
     waivers: Path | None = None
     sensitivity: bool = False
     command: str = ""
+    repeat: str = ""
+    """The command that judges the same driver again, for a check and a preset to be added."""
     plugins: list[str] = []
 
     def selection(self, keys: frozenset[str] | None = None) -> Selection:

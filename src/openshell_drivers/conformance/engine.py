@@ -176,8 +176,8 @@ class Engine:
         self._events.say("result", **result.model_dump(mode="json"))
 
     def _repeat(self, unit: Unit) -> str:
-        target = self._request.target.read_as
-        return f"openshell-drivers verify '{target}' --check {unit.check.id} --preset {unit.preset}"
+        again = self._request.repeat or f"openshell-drivers verify '{self._request.target.read_as}'"
+        return f"{again} --check {unit.check.id} --preset {unit.preset}"
 
     async def _finish(
         self, conductor: Conductor, world: World, found: Found, units: list[Unit]

@@ -127,7 +127,9 @@ def test_the_verdict_of_each_gateway_is_said_where_they_differ(host: Host) -> No
     host.lies()
 
     same = host.verify("./lies", "--check=COMP-GET-01")
-    differs = host.verify("./lies", "--check=COMP-CAP-01.a,COMP01-NEG-01", "--preset=fork-mvp,0.1.2")
+    differs = host.verify(
+        "./lies", "--check=COMP-CAP-01.a,COMP01-NEG-01", "--preset=fork-mvp,0.1.2"
+    )
 
     assert "  under " not in same.out.partition("verdict   ")[0].rpartition("target    ")[2]
     assert "  under 0.1.2                     not conformant" in differs.out, differs.text

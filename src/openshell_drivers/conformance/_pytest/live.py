@@ -10,8 +10,8 @@ from typing import Any, Final, TextIO
 
 from openshell_drivers._logs import printable
 from openshell_drivers.conformance._client import Event, Feed
-from openshell_drivers.conformance._pytest.cards import card, grouped
-from openshell_drivers.conformance._pytest.summary import heading, summary
+from openshell_drivers.conformance._pytest.cards import card, grouped, weightiest_first
+from openshell_drivers.conformance._pytest.summary import counted, heading, summary
 
 _BAD: Final = ("fail", "warn", "waived", "unexpected-pass", "error")
 _SIGNS: Final = {"fail": "✕", "warn": "!", "waived": "≈", "unexpected-pass": "↑", "error": "#"}
@@ -37,9 +37,9 @@ class Live:
         self._units = {unit["key"]: unit for unit in plan["units"]}
         for line in heading(self._request, feed):
             self._line(line)
-        checks = {unit["check"] for unit in self._units.values()}
-        presets = {unit["preset"] for unit in self._units.values()}
-        self._line(f"plan      {len(checks)} checks under {len(presets)} gateways")
+        checks = counted(len({unit["check"] for unit in self._units.values()}), "check")
+        presets = counted(len({unit["preset"] for unit in self._units.values()}), "gateway")
+        self._line(f"plan      {checks} under {presets}")
         self._line("")
 
     def show(self, result: Event | None) -> None:
@@ -66,8 +66,10 @@ class Live:
         keys = [unit["key"] for unit in self._feed.plan().get("units", ())]
         failed = [results[key] for key in keys if key in results and results[key]["failure"]]
         for outcome in _BAD:
-            for group in grouped(each for each in failed if each["outcome"] == outcome):
-                self._line(f"{_SIGNS[outcome]} {card(group)}\n")
+            groups = grouped(each for each in failed if each["outcome"] == outcome)
+            for group in weightiest_first(groups, results.values()):
+                self._line(f"\n{_SIGNS[outcome]} {card(group)}")
+        self._line("")
         for line in summary(self._request, self._feed):
             self._line(line)
         self._out.flush()

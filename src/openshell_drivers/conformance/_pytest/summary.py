@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from openshell_drivers._logs import printable
 from openshell_drivers.conformance._client import Event, Feed
+from openshell_drivers.conformance._pytest.cards import waiters
 
 VERDICTS: Final[Mapping[str, str]] = {
     "conformant": "conformant",
@@ -29,6 +30,8 @@ _WORDS: Final[Mapping[str, str]] = {
     "unexpected-pass": "passed in spite of a waiver",
     "error": "broke in the suite",
 }
+#: How many kinds of reasons are told apart where nothing of the driver's is to blame.
+_REASONS: Final = 4
 _STATUS: Final[Mapping[int, str]] = {
     1: "a rule that gateways rely on does not hold",
     3: "the suite itself broke",
@@ -70,6 +73,8 @@ def _summary(request: Event, feed: Feed) -> Iterator[str]:
         return
     yield from _services(last["verdicts"])
     yield from _gateways(last["gateways"])
+    yield from _blocked(feed.results.values())
+    yield from _recommended(feed.results.values())
     yield from _missing(feed.results.values())
     yield from _list("left behind:", [_leak(each) for each in last["leaks"]])
     yield from _list("note:", last["warnings"])
@@ -94,6 +99,25 @@ def _gateways(verdicts: Mapping[str, str]) -> Iterator[str]:
     if len(set(verdicts.values())) > 1:
         for preset, verdict in verdicts.items():
             yield f"  under {preset:26}{VERDICTS[verdict].partition(':')[0]}"
+
+
+def _blocked(results: Collection[Event]) -> Iterator[str]:
+    """What could not be judged because something else is broken."""
+    broken = {r["clause"] for r in results if r["outcome"] in {"fail", "warn", "info"}}
+    waiting = waiters(results)
+    for clause, number in waiting.most_common():
+        which = "which is broken: mend that first" if clause in broken else "which did not come"
+        yield f"  {counted(number, 'result')} blocked by {clause}, {which}"
+    others = [r for r in results if r["outcome"] == "blocked" and not r["blocked_by"]]
+    for reason, number in Counter(_first_line(r["reason"]) for r in others).most_common(_REASONS):
+        yield f"  {counted(number, 'result')} blocked: {reason}"
+
+
+def _recommended(results: Collection[Event]) -> Iterator[str]:
+    checks = {result["check"] for result in results if result["outcome"] == "warn"}
+    if checks:
+        number = counted(len(checks), "recommendation")
+        yield f"  {number} not followed: no failure, unless --strict says so"
 
 
 def _missing(results: Collection[Event]) -> Iterator[str]:

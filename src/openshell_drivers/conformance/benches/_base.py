@@ -105,6 +105,8 @@ class Bench:
         self.transcript = Transcript(world.canaries.clean)
         self.backend = Backend(world.profile.backend, instance, self.transcript)
         self.notes: list[str] = []
+        self.spare_log: list[str] = []
+        """The newest lines of the last spare's log; it is gone when the check is over."""
         self._stack = AsyncExitStack()
         self._caller: Caller | None = None
 
@@ -199,6 +201,17 @@ class Bench:
         """Close what is open."""
         await self._stack.aclose()
 
+    def log(self, since: int) -> list[str]:
+        """What the driver has logged of this check, as far as that can be told.
+
+        `since` is how long the log was at its begin.
+        """
+        return self.spare_log or self.instance.tail(since, self.words())
+
+    def words(self) -> list[str]:
+        """By what log lines of this check can be told from others'."""
+        return []
+
     async def clean(self) -> list[Leak]:
         """Remove what the check has made; give what could not be removed."""
         return []
@@ -246,6 +259,7 @@ class Bench:
             yield made
         finally:
             await made.close()
+            self.spare_log = made.tail()
             shutil.rmtree(folder, ignore_errors=True)
 
     @asynccontextmanager

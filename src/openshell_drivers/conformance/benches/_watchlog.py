@@ -32,6 +32,7 @@ class Seen:
     stream: int
     """Which opening of the watch it came on, from 0."""
     raw: bytes
+    message: wire.WatchSandboxesEvent
     sandbox: wire.DriverSandbox | None = None
     event: wire.DriverPlatformEvent | None = None
 
@@ -55,6 +56,8 @@ class WatchLog:
 
     caller: Caller
     reopen: bool = True
+    mine: Callable[[str], bool] = lambda _id: False
+    """Whether the events of a sandbox are for the transcript: others' would drown it."""
     events: list[Seen] = field(default_factory=list)
     openings: list[Opening] = field(default_factory=list)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -130,8 +133,11 @@ class WatchLog:
                 opening.headers = time.monotonic() - opening.began
                 self._headers.set()
                 async for raw in call:
-                    self.events.append(read_event(raw, number))
+                    seen = read_event(raw, number)
+                    self.events.append(seen)
                     self._news.set()
+                    if self.mine(seen.id):
+                        self.caller.transcript.note("WatchSandboxes", seen.message)
             opening.code = "OK"
         except DecodeError:
             opening.code, opening.text = UNREADABLE, "an event that cannot be read"
@@ -150,9 +156,24 @@ def read_event(raw: bytes, stream: int) -> Seen:
     now = time.monotonic()
     if kind == "sandbox":
         sandbox = message.sandbox.sandbox
-        return Seen(at=now, kind=kind, id=sandbox.id, stream=stream, raw=raw, sandbox=sandbox)
+        return Seen(
+            at=now,
+            kind=kind,
+            id=sandbox.id,
+            stream=stream,
+            raw=raw,
+            message=message,
+            sandbox=sandbox,
+        )
     if kind == "deleted":
-        return Seen(at=now, kind=kind, id=message.deleted.sandbox_id, stream=stream, raw=raw)
+        return Seen(
+            at=now,
+            kind=kind,
+            id=message.deleted.sandbox_id,
+            stream=stream,
+            raw=raw,
+            message=message,
+        )
     if kind == "platform_event":
         happening = message.platform_event
         return Seen(
@@ -161,9 +182,10 @@ def read_event(raw: bytes, stream: int) -> Seen:
             id=happening.sandbox_id,
             stream=stream,
             raw=raw,
+            message=message,
             event=happening.event,
         )
-    return Seen(at=now, kind="empty", id="", stream=stream, raw=raw)
+    return Seen(at=now, kind="empty", id="", stream=stream, raw=raw, message=message)
 
 
 def _word(event: Seen) -> str:

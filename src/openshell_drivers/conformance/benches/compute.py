@@ -535,7 +535,7 @@ class ComputeBench(Bench):
         self, *, reopen: bool = True, caller: Caller | None = None
     ) -> AsyncIterator[WatchLog]:
         """Keep a watch open, as a gateway does; what it says is in the log."""
-        log = WatchLog(caller or self.caller, reopen=reopen)
+        log = WatchLog(caller or self.caller, reopen=reopen, mine=self._made.__contains__)
         task = asyncio.create_task(log.run())
         late = (self.instance, "headers of a watch come late")
         try:
@@ -582,6 +582,11 @@ class ComputeBench(Bench):
                     )
 
     # After the check
+
+    def words(self) -> list[str]:
+        """The ids and names of its sandboxes."""
+        made = self._made.values()
+        return [word for each in made for word in (each.id, each.name) if word]
 
     async def clean(self) -> list[Leak]:
         """Delete all that was created, until it is seen gone."""

@@ -152,6 +152,19 @@ class StoreBench(Bench):
         reply = await self.known("what is stored can be resolved", try_it)
         self.need(reply.ok and reply.answer.credentials, str(reply), "CREDU-RES-01")
 
+    async def overwriting(self) -> None:
+        """`Blocked` if an overwrite breaks a handle at all, found out once."""
+
+        async def try_it() -> Resolved:
+            kept = await self.kept()
+            await self.store(kept.slot, self.value(), existing=kept.handle)
+            return await self.resolve(self.item(kept))
+
+        reply = await self.known("what is overwritten can be resolved", try_it)
+        self.need(
+            reply.ok, f"after an overwrite that nothing collides with: {reply}", "CREDU-STORE-02"
+        )
+
     async def kept(
         self, slot: Slot | None = None, value: str | None = None, *, proven: bool = True
     ) -> Kept:

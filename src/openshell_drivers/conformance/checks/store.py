@@ -196,10 +196,12 @@ async def overwrite(bench: StoreBench) -> None:
     reply = await bench.store(kept.slot, value, existing=kept.handle)
     bench.code(reply, "OK", when="with `existing_handle`")
     after = await bench.resolve(bench.item(kept))
+    other = bench.configured(reply.answer.handle) != kept.handle
     bench.hold(
         after.ok and [each.value for each in after.answer.credentials] == [value],
         "after a store with `existing_handle` that same handle resolves to the new value",
-        "it still resolves to the old value" if _gives(after, kept) else _described(after),
+        ("StoreCredential gave another handle; of the first one: " if other else "")
+        + ("it still resolves to the old value" if _gives(after, kept) else _described(after)),
     )
 
 

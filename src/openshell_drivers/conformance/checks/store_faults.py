@@ -44,6 +44,7 @@ async def stores_at_once(bench: StoreBench) -> None:
 
 @_check("CREDU-CON-01.b", "colliding writes of one value leave one of them")
 async def colliding_writes(bench: StoreBench) -> None:
+    await bench.overwriting()
     kept = await bench.kept()
     values = [bench.value("colliding value") for _ in range(8)]
     replies = await asyncio.gather(

@@ -23,6 +23,7 @@ _MALFORMED: Final = {
 
 @_check("CREDU-HND-01", "handle.driver decides nothing")
 async def configured_name(bench: StoreBench) -> None:
+    await bench.overwriting()
     slot, value = bench.slot(), bench.value()
     stored = await bench.store(slot, value)
     bench.need(stored.ok, str(stored), "CREDU-STORE-01")

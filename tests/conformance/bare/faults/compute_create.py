@@ -46,7 +46,11 @@ def _(driver: Driver) -> None:
         return await original(request)
 
 
-@fault("new-sandboxes-are-not-listed", kills=("COMP-CREATE-01.b",), also=("COMP-LIST-01",))
+@fault(
+    "new-sandboxes-are-not-listed",
+    kills=("COMP-CREATE-01.b",),
+    also=("COMP-LIST-01", "COMP-GET-07"),
+)
 def _(driver: Driver) -> None:
     """The list is an hour behind."""
     made: set[str] = set()
@@ -63,7 +67,7 @@ def _(driver: Driver) -> None:
         return driver.compute.messages.ListSandboxesResponse(sandboxes=kept)
 
 
-@fault("new-sandboxes-are-not-told", kills=("COMP-CREATE-01.c",))
+@fault("new-sandboxes-are-not-told", kills=("COMP-CREATE-01.c",), also=("COMP-GET-07",))
 def _(driver: Driver) -> None:
     """Open watches hear of a sandbox eight seconds late."""
 
@@ -318,14 +322,18 @@ def half_made(driver: Driver, rest: Any) -> None:
 @fault(
     "cancelled-create-stops-halfway",
     kills=("COMP-CREATE-08.a", "COMP-CREATE-08.b"),
-    also=("COMP-CREATE-08.c",),
+    also=("COMP-CREATE-08.c", "COMP-STAT-04.b"),
 )
 def _(driver: Driver) -> None:
     """A create that is cancelled leaves a sandbox that never starts."""
     half_made(driver, lambda: asyncio.sleep(0.1))
 
 
-@fault("cancelled-create-stops-halfway-when-slow", kills=("COMP-CREATE-08.c",))
+@fault(
+    "cancelled-create-stops-halfway-when-slow",
+    kills=("COMP-CREATE-08.c",),
+    also=("COMP-STAT-04.b",),
+)
 def _(driver: Driver) -> None:
     """The same, if the platform is slow."""
     half_made(driver, driver.platform.reach)

@@ -44,7 +44,11 @@ def _(driver: Driver) -> None:
         return _answer(driver, deleted=request.sandbox_id in gone)
 
 
-@fault("delete-says-false", kills=("COMP-DEL-01.a",), also=("COMP-DEL-07", "COMP-DEL-04"))
+@fault(
+    "delete-says-false",
+    kills=("COMP-DEL-01.a",),
+    also=("COMP-DEL-07", "COMP-DEL-04", "COMP01-IN-05.d"),
+)
 def _(driver: Driver) -> None:
     """`deleted` is never true."""
 

@@ -268,7 +268,11 @@ def _(driver: Driver) -> None:
         original(request)
 
 
-@fault("old-field-numbers-are-reused", kills=("COMPAT01-02",))
+@fault(
+    "old-field-numbers-are-reused",
+    kills=("COMPAT01-02",),
+    also=("CREDU-CAP-01.a", "CREDU01-NEG-03"),
+)
 def _(driver: Driver) -> None:
     """Fields 4 and 6 of the capabilities are texts."""
 

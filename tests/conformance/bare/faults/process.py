@@ -222,7 +222,7 @@ def _(driver: Driver) -> None:
         original(rpc, code, message, started)
 
 
-@fault("answers-are-mixed-up", kills=("PROC-CALL-03.a",))
+@fault("answers-are-mixed-up", kills=("PROC-CALL-03.a",), also=("*",))
 def _(driver: Driver) -> None:
     """Under load the id that is looked for stands in a variable that all calls share."""
     now: dict[str, Any] = {"id": "", "calls": 0}

@@ -23,6 +23,7 @@ from benchmarks import (
     stalled,
     stampede,
     startup,
+    suite,
     unary,
     watch,
 )
@@ -56,6 +57,7 @@ SECTIONS = {
     "watch": Plan(watch.measure, 12, 2),
     "stalled": Plan(stalled.measure, 2, 1),
     "listing": Plan(listing.measure, 5, 1),
+    "suite": Plan(suite.measure, 3, 1),
 }
 _PACKAGES = ("grpcio", "protobuf", "anyio", "pydantic")
 

@@ -18,6 +18,7 @@ from openshell_drivers.conformance._judge import Ending, ending, result
 from openshell_drivers.conformance._outcomes import (
     Blocked,
     Broken,
+    GivenUp,
     NotObservable,
     NotTestable,
 )
@@ -40,6 +41,8 @@ _AT_ONCE: Final = 16
 _PROCESSES: Final = 4
 #: How many sandboxes most checks have at once.
 _EACH: Final = 4
+#: How many checks that took too long at an instance of many are tried once more, each alone.
+_AGAIN: Final = 4
 _CLEANING: Final = 120.0
 _ENDING: Final = 15.0
 """For a process that is on its way out."""
@@ -129,18 +132,32 @@ class Conductor:
             await self.shared(gentle[0][0].preset)
         own = [group for group in rough if not self._exclusive(group[0].check)]
         exclusive = [group for group in rough if self._exclusive(group[0].check)]
-        await self._all([*own, *gentle], say)
-        for group in [*exclusive, *last]:
+        again = await self._all([*own, *gentle], say)
+        for group in [*again, *exclusive, *last]:
             await self._group(group, say)
         await self.look_for_leaks()
 
-    async def _all(self, groups: Iterable[list[Unit]], say: Callable[[Result], None]) -> None:
+    async def _all(
+        self, groups: Iterable[list[Unit]], say: Callable[[Result], None]
+    ) -> list[list[Unit]]:
+        """Run them at once; those that took too long in the crowd are given back unsaid."""
+        crowded: list[list[Unit]] = []
         async with asyncio.TaskGroup() as tasks:
             for group in groups:
-                tasks.create_task(self._group(group, say))
+                tasks.create_task(self._group(group, say, crowded))
+        return crowded
 
-    async def _group(self, group: list[Unit], say: Callable[[Result], None]) -> None:
+    async def _group(
+        self,
+        group: list[Unit],
+        say: Callable[[Result], None],
+        crowded: list[list[Unit]] | None = None,
+    ) -> None:
         end = await self._execute(group[-1])
+        late = isinstance(end.problem, GivenUp) and not self._rough(group[0].check)
+        if late and crowded is not None and len(crowded) < _AGAIN:
+            crowded.append(group)
+            return
         for unit in group:
             say(result(unit, end, repeat=self._repeat(unit)))
 
@@ -264,7 +281,7 @@ def _too_long(bench: Bench) -> BaseException:
     hung = [c for c in bench.transcript.calls if c.code == "CANCELLED" and c.milliseconds > _HUNG]
     if not hung:
         calls = len(bench.transcript.calls)
-        return Blocked(f"it was given up after {limit:g} s; its last {calls} calls were answered")
+        return GivenUp(f"it was given up after {limit:g} s; its last {calls} calls were answered")
     words = f"{hung[-1].rpc} had no answer for {hung[-1].milliseconds / 1000:.0f} s"
     return Broken(f"every call is answered, and the check ends within {limit:g} s", words)
 

@@ -164,14 +164,16 @@ async def until_true(holds: Callable[[], bool], limit: float) -> bool:
     return True
 
 
-async def crowd(compute: ComputeBench, count: int) -> list[wire.DriverSandbox]:
+async def crowd(
+    compute: ComputeBench, count: int, patience: float = CROWDING
+) -> list[wire.DriverSandbox]:
     """Create many, sixteen at a time; fewer if the platform takes too long for that."""
 
     async def one() -> wire.DriverSandbox:
         return await compute.made()
 
     count = min(count, compute.profile.compute.max_sandboxes)
-    return await _many(compute, one, count, 16)
+    return await _many(compute, one, count, 16, patience)
 
 
 async def churn(compute: ComputeBench, count: int) -> list[str]:
@@ -187,12 +189,16 @@ async def churn(compute: ComputeBench, count: int) -> list[str]:
 
 
 async def _many(
-    compute: ComputeBench, one: Callable[[], Awaitable[_T]], count: int, at_once: int
+    compute: ComputeBench,
+    one: Callable[[], Awaitable[_T]],
+    count: int,
+    at_once: int,
+    patience: float = CROWDING,
 ) -> list[_T]:
     """Do something often, for as long as there is patience for it."""
     done: list[_T] = []
     left = iter(range(count))
-    deadline = time.monotonic() + CROWDING
+    deadline = time.monotonic() + patience
 
     async def work() -> None:
         for _ in left:
@@ -207,7 +213,7 @@ async def _many(
     except ExceptionGroup as group:
         raise group.exceptions[0] from None
     if len(done) < count:
-        compute.note(f"judged with {len(done)} instead of {count}: more take over {CROWDING:g} s")
+        compute.note(f"judged with {len(done)} instead of {count}: more take over {patience:g} s")
     return done
 
 

@@ -89,7 +89,7 @@ async def has_an_image(compute: ComputeBench) -> None:
 async def can_do_what_it_offers(compute: ComputeBench) -> None:
     answer = await compute.capabilities()
     compute.apply(answer.gateway_manages_lifecycle, "gateway_manages_lifecycle is false")
-    sandbox = await compute.made_ready()
+    sandbox = await compute.made_going()
     for reply in (await compute.stop(sandbox.id), await compute.start(sandbox.id)):
         compute.hold(
             reply.code != "UNIMPLEMENTED",

@@ -17,6 +17,8 @@ _AT_ONCE: Final = 16
 #: Seconds that a create may take, however slow the platform is.
 _PROMPT: Final = 5.0
 _SLOWED: Final = 1.0
+#: What a busy machine may add to that: most of it passes while the platform is waited for.
+_OWN: Final = 0.8
 _HOSTILE: Final = (
     *("..", ".", "../conformance", "a/b", "/conformance/x", "a\nb", "a\x00b"),
     "x" * 300,
@@ -66,11 +68,7 @@ async def same_id_again(compute: ComputeBench) -> None:
     again.CopyFrom(sandbox)
     for moment in ("at once", "when it runs"):
         reply = await compute.create(again)
-        compute.code(
-            reply, "ALREADY_EXISTS", "OK", when=f"of an id that exists, repeated {moment},"
-        )
-        if reply.ok:
-            compute.note("a repeated create answers OK; ALREADY_EXISTS is what gateways know")
+        compute.code(reply, "ALREADY_EXISTS", when=f"of an id that exists, repeated {moment},")
         await compute.settles(sandbox.id)
 
 
@@ -129,8 +127,8 @@ async def one_resource(compute: ComputeBench) -> None:
     one = len(await compute.backend.resources()) - before
     compute.need(one, "the verb list_resources does not show a sandbox")
     sandbox = compute.sandbox()
-    first, *_ = await asyncio.gather(*(compute.create(sandbox) for _ in range(_AT_ONCE)))
-    compute.need(first.code in {"OK", "ALREADY_EXISTS"}, str(first), "COMP-CREATE-03")
+    replies = await asyncio.gather(*(compute.create(sandbox) for _ in range(_AT_ONCE)))
+    compute.need(any(each.ok for each in replies), str(replies[0]), "COMP-CREATE-03.c")
     await compute.settles(sandbox.id)
     more = len(await compute.backend.resources()) - before - one
     compute.hold(
@@ -215,7 +213,7 @@ async def _slowed(compute: ComputeBench, sandbox: wire.DriverSandbox) -> None:
     await compute.mint(sandbox.spec)
     stalled = compute.world.stall.total
     reply = await compute.create(sandbox)
-    own = compute.world.stall.total - stalled
+    own = min(compute.world.stall.total - stalled, _OWN)
     compute.need(reply.code not in {"UNIMPLEMENTED", *TOLD}, str(reply), "COMP-CREATE-01")
     compute.hold(
         reply.seconds - own <= _PROMPT,

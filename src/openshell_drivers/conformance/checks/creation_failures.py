@@ -290,13 +290,16 @@ async def provisioning_fails(compute: ComputeBench) -> None:
     once=True,
 )
 async def deleted_while_created(compute: ComputeBench) -> None:
-    await compute.made()
+    await compute.made_settled()
+    sees = compute.backend.can("resources") and compute.profile.target.isolated
+    before = await compute.backend.resources() if sees else []
     sandbox = compute.sandbox()
     async with compute.backend.slow(_SLOWED):
         create = asyncio.create_task(compute.create(sandbox))
         await asyncio.sleep(_INTO_IT)
         deleted = await compute.delete(sandbox.id)
         created = await create
+        await asyncio.sleep(_SLOWED * 2)
     compute.need(deleted.ok, str(deleted), "COMP-DEL-01")
     last = "nothing"
 
@@ -315,6 +318,8 @@ async def deleted_while_created(compute: ComputeBench) -> None:
         gone, limit, f"after {what} the sandbox is gone", lambda: f"GetSandbox shows {last}"
     )
     await nothing_comes(compute, sandbox.id, what)
+    if sees:
+        await _settled(compute, before, what)
 
 
 @check(

@@ -174,8 +174,16 @@ async def too_many_gpus(compute: ComputeBench) -> None:
         " FAILED_PRECONDITION",
         "ValidateSandboxCreate: OK",
     )
+    # A count can be called malformed, but not the mere wish.
+    for count in (None, 1):
+        compute.code(
+            await compute.validate(_gpu(compute, count)),
+            *("OK", "FAILED_PRECONDITION"),
+            when=f"of resource_requirements.gpu with {'no count' if count is None else 'count 1'},"
+            " if it does not accept that,",
+        )
     if reply.code != "FAILED_PRECONDITION":
-        compute.note(f"GPUs are refused with {reply.code}")
+        compute.note(f"{TOO_MANY_GPUS} GPUs are refused with {reply.code}")
 
 
 @check(

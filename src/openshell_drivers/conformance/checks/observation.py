@@ -75,6 +75,8 @@ async def watch_agrees_with_get(compute: ComputeBench) -> None:
             async def told(sandbox_id: str = sandbox.id) -> wire.DriverSandbox | None:
                 return log.last(sandbox_id)
 
+            heard = await until_true(lambda key=sandbox.id: bool(log.last(key)), LAG)  # type: ignore[misc]
+            compute.need(heard, log.described(sandbox.id), "COMP-CREATE-01.c")
             await _agrees(compute, sandbox, "the newest event of the watch has", told)
 
 

@@ -10,7 +10,16 @@ from openshell_drivers._wire import compute_driver_pb2 as wire
 from openshell_drivers.conformance._caller import SILENT, Reply
 from openshell_drivers.conformance._checks import check
 from openshell_drivers.conformance.benches.compute import ComputeBench
-from openshell_drivers.conformance.checks._sight import gets_running, is_listed, runs, still, told
+from openshell_drivers.conformance.checks._sight import (
+    CROSSING,
+    after,
+    gets_running,
+    is_listed,
+    runs,
+    still,
+    until_true,
+)
+from openshell_drivers.testing.gateway import Phase
 
 _BOUND: Final = 30.0
 _GOOD: Final = 5.0
@@ -106,7 +115,7 @@ async def list_in_outage(compute: ComputeBench) -> None:
     once=True,
 )
 async def nothing_deleted_in_outage(compute: ComputeBench) -> None:
-    sandbox = await compute.made_ready()
+    sandbox = await compute.made_going()
     async with compute.watching() as log:
         async with compute.backend.outage(), compute.watching() as later:
             await asyncio.sleep(_OUTAGE)
@@ -127,9 +136,10 @@ async def nothing_deleted_in_outage(compute: ComputeBench) -> None:
     once=True,
 )
 async def not_condemned(compute: ComputeBench) -> None:
-    sandbox = await compute.made_ready()
+    sandbox = await compute.made_going()
     async with compute.watching() as log:
-        seen = []
+        await until_true(lambda: log.last(sandbox.id) is not None, CROSSING)
+        seen, before = [], time.monotonic()  # what was told before is no matter of the outage
         async with compute.backend.outage():
             began = time.monotonic()
             while time.monotonic() - began < _OUTAGE:
@@ -138,8 +148,8 @@ async def not_condemned(compute: ComputeBench) -> None:
                     seen.append(reply.answer.sandbox)
                 await asyncio.sleep(0.2)
         await asyncio.sleep(0.5)
-        seen += told(log, sandbox.id)
-        for each in seen:
+        events = after(log.of(sandbox.id, "sandbox"), before)
+        for each in [*seen, *(e.sandbox for e in events if e.sandbox is not None)]:
             compute.hold(
                 compute.phase(each) != "Error",
                 "while the platform is out of reach, a sandbox shows no `Ready` False with a "
@@ -208,18 +218,20 @@ async def slow_start(compute: ComputeBench) -> None:
 )
 async def failed_start(compute: ComputeBench) -> None:
     sandbox = await compute.made_stopped()
+    before = compute.phase(await still(compute, sandbox))
     reply = await _started_in_outage(compute, sandbox)
     if not reply.ok:
-        await _still_startable(compute, sandbox, reply)
+        await _still_startable(compute, sandbox, reply, before)
     await gets_running(compute, sandbox.id, "the sandbox runs after an outage and a start")
 
 
 async def _still_startable(
-    compute: ComputeBench, sandbox: wire.DriverSandbox, failed: Reply[Any]
+    compute: ComputeBench, sandbox: wire.DriverSandbox, failed: Reply[Any], before: Phase
 ) -> None:
     seen = await still(compute, sandbox)
+    passing = {before, "Provisioning", "Starting"}
     compute.hold(
-        compute.halted(seen) or runs(seen) or compute.phase(seen) in {"Provisioning", "Starting"},
+        compute.halted(seen) or runs(seen) or compute.phase(seen) in passing,
         f"a sandbox whose start was answered {failed.code} is stopped",
         compute.described(seen),
     )

@@ -59,10 +59,14 @@ async def deleted_later(compute: ComputeBench) -> None:
             f"GetSandbox finds a sandbox after the outage in which its delete was {reply.code}",
             "NOT_FOUND",
         )
+        await _not_for_ever_deleting(compute, sandbox.id, reply)
+        there = await compute.observed(sandbox.id)
         again = await compute.delete(sandbox.id)
         compute.code(again, "OK", when="after the outage in which it failed")
         compute.hold(
-            again.answer.deleted, "DeleteSandboxResponse.deleted is true then", "it is false"
+            again.answer.deleted or there is None,
+            "DeleteSandboxResponse.deleted is true then",
+            "it is false",
         )
 
     async def look() -> object:
@@ -76,6 +80,23 @@ async def deleted_later(compute: ComputeBench) -> None:
     )
 
 
+async def _not_for_ever_deleting(
+    compute: ComputeBench, sandbox_id: str, failed: Reply[Any]
+) -> None:
+    """Fail if a removal is shown that nobody carries out: gateways ask for no other."""
+
+    async def look() -> object:
+        seen = await compute.observed(sandbox_id)
+        return True if seen is None or not seen.status.deleting else None
+
+    await compute.eventually(
+        look,
+        min(compute.profile.compute.timeouts.gone, _NOTICE),
+        f"a sandbox whose delete was {failed.code} goes, or is shown as before",
+        lambda: "GetSandbox still shows `deleting`, so that no gateway deletes it again",
+    )
+
+
 @check(
     "COMP-WATCH-05.c",
     "a removal in an outage is told after it",
@@ -85,7 +106,7 @@ async def deleted_later(compute: ComputeBench) -> None:
 )
 async def removed_in_outage(compute: ComputeBench) -> None:
     await tells(compute)
-    sandbox, other = await compute.made_ready(), await compute.made_ready()
+    sandbox, other = await compute.made_going(), await compute.made_going()
     async with compute.watching() as log:
         began = time.monotonic()
         async with compute.backend.outage():

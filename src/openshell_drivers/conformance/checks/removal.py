@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,7 @@ from openshell_drivers.conformance.benches.compute import ComputeBench
 from openshell_drivers.conformance.checks._sight import deleted, deletes, until_true
 
 _SMALL: Final = 64 * 1024
+_SLOWED: Final = 0.5
 
 
 async def _left(compute: ComputeBench, sandbox: wire.DriverSandbox, before: set[str]) -> list[str]:
@@ -43,6 +45,20 @@ async def nothing_is_left(compute: ComputeBench) -> None:
         raise NotTestable("the names that list_resources gives hold neither id nor name")
     await deleted(compute, sandbox)
     await _nothing(compute, sandbox, before, "after its sandbox was deleted")
+    if compute.backend.can("slow") and _alone(compute):
+        await _nothing_of_the_unfinished(compute, before)
+
+
+async def _nothing_of_the_unfinished(compute: ComputeBench, before: set[str]) -> None:
+    """Fail if work that a delete has met in full swing goes on and leaves something."""
+    sandbox = compute.sandbox()
+    async with compute.backend.slow(_SLOWED):
+        await compute.made(sandbox)
+        reply = await compute.delete(sandbox.id)
+        await asyncio.sleep(_SLOWED * 3)
+    compute.need(reply.ok, str(reply), "COMP-DEL-04.a")
+    await compute.gone(sandbox.id)
+    await _nothing(compute, sandbox, before, "after its sandbox was deleted while it was made")
 
 
 async def _nothing(

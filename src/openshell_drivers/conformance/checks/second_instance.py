@@ -77,7 +77,7 @@ async def _shares_backend(compute: ComputeBench) -> None:
 )
 async def second_instance(compute: ComputeBench) -> None:
     await deletes(compute)
-    made = [await compute.made_ready() for _ in range(2)]
+    made = [await compute.made_going() for _ in range(2)]
     async with _second(compute) as caller:
         await _shares_backend(compute)
         await _found_by(compute, caller, made[0])

@@ -56,7 +56,7 @@ async def one_ready(compute: ComputeBench) -> None:
             )
 
 
-@check("COMP-STAT-01.b", "Ready is True, False or Unknown, and False has a reason")
+@check("COMP-STAT-01.b", "Ready is True, False or Unknown, and has a reason")
 async def ready_is_whole(compute: ComputeBench) -> None:
     async with compute.watching() as log:
         for sandbox in await _life(compute, log):
@@ -69,17 +69,23 @@ async def ready_is_whole(compute: ComputeBench) -> None:
                     f"{each.status!r}",
                 )
                 compute.hold(
-                    each.reason or each.status.lower() != "false",
-                    "DriverCondition.reason of a `Ready` that is False is not empty",
-                    "it is empty, which gateways take for a failure",
+                    each.reason,
+                    "DriverCondition.reason of `Ready` is not empty",
+                    f"it is empty where `Ready` is {each.status}"
+                    + (", which gateways take for a failure" if _false(each) else ""),
                 )
+
+
+def _false(condition: wire.DriverCondition) -> bool:
+    return condition.status.lower() == "false"
 
 
 @check("COMP-STAT-02.a", "a sandbox that is being set up does not look like a failure")
 async def never_error_on_the_way(compute: ComputeBench) -> None:
     async with compute.watching() as log:
         life = await _life(compute, log)
-        compute.need(any(map(runs, life)), "the sandbox did not get ready", "COMP-STAT-04.a")
+        failed = compute.phase(life[-1]) == "Error" and not any(map(runs, life))
+        compute.need(not failed, "the sandbox did not get ready", "COMP-STAT-04.a")
         for sandbox in life:
             compute.hold(
                 compute.phase(sandbox) != "Error",
@@ -98,10 +104,22 @@ async def gets_ready(compute: ComputeBench) -> None:
         )
     except Broken:
         found = await compute.observed(sandbox.id)
-        waits = {c.reason.lower() for c in found.status.conditions} if found is not None else set()
-        leaves = compute.line == "F" and bool(waits & _SUPERVISOR)
+        leaves = found is not None and await _leaves_it(compute, found)
         compute.apply(not leaves, "the driver leaves Ready to the supervisor")
         raise
+
+
+async def _leaves_it(compute: ComputeBench, found: wire.DriverSandbox) -> bool:
+    """Whether the line's gateway gets a sandbox ready by its supervisor's session alone.
+
+    A 0.1.x gateway does not read Ready True of a driver that does not answer for readiness.
+    """
+    waits = {each.reason.lower() for each in found.status.conditions}
+    if compute.line == "F":
+        return bool(waits & _SUPERVISOR)
+    capabilities = await compute.capabilities()
+    answers = capabilities.driver_reports_runtime_readiness
+    return compute.line == "N" and not answers and compute.phase(found) == "Provisioning"
 
 
 @check("COMP-STAT-04.b", "a sandbox that is still being made is not Ready", needs=("lengthy",))

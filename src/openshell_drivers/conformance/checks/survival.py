@@ -57,7 +57,7 @@ async def _is_there(
     once=True,
 )
 async def survives(compute: ComputeBench) -> None:
-    running = await compute.made_ready()
+    running = await compute.made_going()
     stopped = await compute.made_stopped() if await stops_sandboxes(compute) else None
     fresh = await compute.made()  # killed in the moment of its answer
     name = (await still(compute, running)).name
@@ -169,7 +169,7 @@ async def _whole_or_nothing(
 )
 async def killed_in_stop(compute: ComputeBench) -> None:
     await compute.can_stop()
-    sandbox = await compute.made_ready()
+    sandbox = await compute.made_going()
     stopping = asyncio.ensure_future(compute.stop(sandbox.id))
     await asyncio.sleep(0.004)
     await compute.kill_and_restart()

@@ -124,6 +124,9 @@ def _times(sandbox: wire.DriverSandbox) -> dict[tuple[str, str], float]:
 async def both_times(compute: ComputeBench) -> None:
     capabilities = await compute.capabilities()
     compute.apply(capabilities.HasField("extension"), "the driver does not speak with 0.1.x")
+    request, answer = wire.GetCapabilitiesRequest(), wire.GetCapabilitiesResponse
+    empty = await compute.caller.ask("GetCapabilities", request, answer, whole=True)
+    compute.apply(empty.ok, "the driver refuses gateways before 0.1")
     observed, happenings = await _all_that_is_told(compute)
     for condition in (c for each in observed for c in each.status.conditions):
         newer = _instant(condition, "transition_time")

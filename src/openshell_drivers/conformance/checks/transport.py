@@ -75,19 +75,23 @@ async def clients_side_by_side(bench: ComputeBench) -> None:
 )
 async def slow_calls_side_by_side(bench: Bench) -> None:
     calls = await _different_calls(bench, _PARALLEL)
-    if len(calls) <= 2:
-        raise NotTestable("credentials.known with three names or more")
-    async with bench.backend.slow(_SLOW):
-        began = time.monotonic()
+    if len(calls) < 2:
+        raise NotTestable("credentials.known with three names or more, or credentials.expiring")
+    slow = _SLOW if len(calls) > 4 else 2 * _SLOW
+    async with bench.backend.slow(slow):
+        began, stalled = time.monotonic(), bench.world.stall.total
         replies = await asyncio.gather(*(call() for call in calls))
-        taken = time.monotonic() - began
+        own = bench.world.stall.total - stalled
+        taken = time.monotonic() - began - own
     bad = [str(reply) for reply in replies if not reply.ok]
     bench.need(not bad, "; ".join(bad[:3]))
-    one_by_one = _SLOW * len(calls)
-    bench.within(
-        taken,
-        max(one_by_one * 0.7, 2 * _SLOW + 0.5) if len(calls) > 4 else one_by_one * 0.9,
-        f"{len(calls)} calls at once, each of which takes {_SLOW:g} s at the platform, all end",
+    one_by_one = slow * len(calls)
+    limit = max(one_by_one * 0.7, 2 * slow + 0.5) if len(calls) > 4 else one_by_one * 0.8
+    bench.hold(
+        taken <= limit,
+        f"{len(calls)} calls at once, each of which takes {slow:g} s at the platform, all end"
+        f" within {limit:g} s",
+        f"it took {taken:.2f} s",
     )
 
 
@@ -97,7 +101,8 @@ async def _different_calls(bench: Bench, number: int) -> list[Any]:
         if not names:
             raise NotTestable(NEEDS["known"])
         await bench.resolve(names[0])  # the first fetch of a process may have to load its client
-        return [lambda name=name: bench.resolve(name) for name in names[1:]]
+        others = [*names[1:], *bench.profile.credentials.expiring[:1]]
+        return [lambda name=name: bench.resolve(name) for name in others]
     if isinstance(bench, StoreBench):
         kept = [await bench.kept() for _ in range(number)]
         return [lambda one=one: bench.resolve(bench.item(one)) for one in kept]

@@ -197,9 +197,14 @@ async def accepted_means_creatable(compute: ComputeBench) -> None:
 @check("COMP-VAL-06.b", "what validation refuses cannot be created")
 async def refused_means_not_creatable(compute: ComputeBench) -> None:
     refused = 0
+    doubtful = {
+        "a sandbox without an id": compute.sandbox(id=""),
+        "a sandbox without a name": compute.sandbox(name=""),
+    }
     for what, change in DOUBTFUL.items():
-        sandbox = compute.sandbox()
-        change(sandbox.spec)
+        doubtful[what] = compute.sandbox()
+        change(doubtful[what].spec)
+    for what, sandbox in doubtful.items():
         validated = await compute.validate(sandbox)
         if validated.code not in TOLD:
             continue

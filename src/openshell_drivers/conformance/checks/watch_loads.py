@@ -30,7 +30,10 @@ from openshell_drivers.conformance.checks._sight import (
 _MANY: Final = 264
 """More than the 256 places that queues like to have."""
 _SNAPSHOT: Final = 60.0
+#: Seconds for making them: fewer would not fill such a queue.
+_CROWDING: Final = 60.0
 _CHURN: Final = 150
+_LONG_CHURN: Final = 300
 _DRAIN: Final = 20.0
 _OPENS: Final = 20.0
 
@@ -44,7 +47,7 @@ _OPENS: Final = 20.0
     limit=180,
 )
 async def long_list(compute: ComputeBench) -> None:
-    made = await crowd(compute, _MANY)
+    made = await crowd(compute, _MANY, _CROWDING)
     missing = [0]
 
     async def look() -> object:
@@ -70,7 +73,7 @@ async def long_list(compute: ComputeBench) -> None:
 )
 async def long_snapshot(compute: ComputeBench) -> None:
     await _short_snapshot(compute)
-    made = await crowd(compute, _MANY)
+    made = await crowd(compute, _MANY, _CROWDING)
     async with compute.watching() as log:
 
         def missing() -> int:
@@ -164,13 +167,14 @@ async def stalled_reader(compute: ComputeBench) -> None:
     stops = await stops_sandboxes(compute)
     lasting = [await compute.made_settled() for _ in range(4)]
     async with _stalled(compute) as call:
-        gone = await churn(compute, _CHURN // 2)
+        gone = await churn(compute, _LONG_CHURN // 2)
         if stops:
             stopped = await compute.stop(lasting[0].id)
             compute.need(stopped.ok, str(stopped), "COMP-STOP-01")
-            await compute.halts(lasting[0].id)
-        gone += await churn(compute, _CHURN // 2)
+            await compute.rests(lasting[0].id)
+        gone += await churn(compute, _LONG_CHURN // 2)
         await asyncio.gather(*(compute.gone(each) for each in gone))
+        lasting.append(await compute.made_settled())  # of which a full buffer has no word
         states = {each.id: await still(compute, each) for each in lasting}
         await _read_all(compute, _Reader(call), gone, states)
 

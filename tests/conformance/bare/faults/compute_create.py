@@ -76,7 +76,11 @@ def _(driver: Driver) -> None:
         asyncio.get_running_loop().call_later(8, original, sandbox_id)
 
 
-@fault("refused-create-leaves-a-sandbox", kills=("COMP-CREATE-02.a", "COMP-CREATE-02.d"))
+@fault(
+    "refused-create-leaves-a-sandbox",
+    kills=("COMP-CREATE-02.a", "COMP-CREATE-02.d"),
+    also=("COMP-WATCH-06.b",),
+)
 def _(driver: Driver) -> None:
     """What the platform refuses has been made by then."""
 
@@ -145,7 +149,7 @@ def _(driver: Driver) -> None:
             raise Refusal(error.message) from None
 
 
-@fault("second-create-replaces", kills=("COMP-CREATE-03.b",))
+@fault("second-create-replaces", kills=("COMP-CREATE-03.b",), also=("COMP-CREATE-03.a",))
 def _(driver: Driver) -> None:
     """A second create of an id takes the place of the first."""
 

@@ -41,7 +41,11 @@ def _(driver: Driver) -> None:
             raise
 
 
-@fault("start-shows-the-old-exit", kills=("COMP-STAT-07",), also=("COMP-START-03.b",))
+@fault(
+    "start-shows-the-old-exit",
+    kills=("COMP-STAT-07",),
+    also=("COMP-START-03.b", "COMP-WATCH-08.a"),
+)
 def _(driver: Driver) -> None:
     """After a start the end of the run before is told."""
     can_tell_stale(driver)
@@ -78,7 +82,7 @@ def _(driver: Driver) -> None:
 
 @fault("ready-waits-for-the-supervisor", kills=("COMP-STAT-04.a",))
 def _(driver: Driver) -> None:
-    """What runs is not Ready before a supervisor has connected, which waits for Ready."""
+    """What runs is not Ready before a supervisor has connected, and that with authority."""
 
     @override(driver.snapshots, "ready")
     def _(original: Any, resource: Any) -> Any:
@@ -86,6 +90,10 @@ def _(driver: Driver) -> None:
         if resource.state == RUNNING:
             made.status, made.reason = "Unknown", "SupervisorNotConnected"
         return made
+
+    @override(driver.compute, "capabilities")
+    def _(original: Any) -> Any:
+        return {**original(), "driver_reports_runtime_readiness": True}
 
 
 @fault(
@@ -138,7 +146,7 @@ def _(driver: Driver) -> None:
         return [*original(resource), *more]
 
 
-@fault("ready-stays", kills=("COMP01-STAT-02",), also=("COMP-SOCK-11.a",))
+@fault("ready-stays", kills=("COMP01-STAT-02",), also=("COMP-SOCK-11.a", "COMP-STAT-06.b"))
 def _(driver: Driver) -> None:
     """A stopped sandbox is Suspended, and Ready as well."""
 

@@ -112,6 +112,20 @@ def test_failures_that_differ_have_a_card_each() -> None:
     assert cards == ["f-COMP-GET-01.a", "f-COMP-GET-01.a-2", "f-COMP-GET-01.a-3"]
 
 
+def test_what_waits_for_one_clause_stands_together_whatever_each_has_seen() -> None:
+    seen = ["it was not confirmed within 3 s", "Error", "within 15 s"]
+    results = [
+        builder.result(f"COMP-DEL-0{n}.a", outcome="blocked", reason=reason, blocked_by=clause)
+        for n, (reason, clause) in enumerate(
+            zip(seen, ["COMP-STAT-06.a", "COMP-STAT-06", "COMP-STAT-06"], strict=True), start=1
+        )
+    ]
+    text = page(builder.calm(results=results)).words
+
+    assert text.count("COMP-STAT-06 is to be mended first") == 1
+    assert all(reason in text for reason in seen)
+
+
 def test_every_link_of_the_page_leads_somewhere(whole: Page) -> None:
     ids = whole.having("id")
     targets = {each[1:] for each in whole.having("href") if each.startswith("#")}

@@ -524,11 +524,12 @@ class ComputeBench(Bench):
         return seen
 
     def described(self, sandbox: wire.DriverSandbox) -> str:
-        """A sandbox's state in words: the phase that the line reads, and why."""
+        """A sandbox's state in words, and the phase that the line's gateway makes of it."""
         status = sandbox.status
         conditions = [f"{c.type}={c.status}/{c.reason}" for c in status.conditions]
         words = [*conditions, *(["deleting"] if status.deleting else [])]
-        return f"{self.phase(sandbox)} ({', '.join(words) or 'no conditions'})"
+        shown = ", ".join(words) or "no conditions"
+        return f"{shown}, which a gateway reads as {self.phase(sandbox)}"
 
     async def gone(self, sandbox_id: str, within: float | None = None) -> None:
         """Wait until Get says NOT_FOUND. `Blocked` if it does not."""

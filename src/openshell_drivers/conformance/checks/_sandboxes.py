@@ -76,7 +76,7 @@ async def nothing_comes(compute: ComputeBench, sandbox_id: str, after: str) -> N
         gone = log.deleted(sandbox_id)
     compute.hold(
         not told or gone,
-        f"after {after} no watch speaks of that id, but to call it deleted",
+        f"after {after} no watch sends anything of that id but `deleted`",
         log.described(sandbox_id),
     )
     found = await compute.observed(sandbox_id)

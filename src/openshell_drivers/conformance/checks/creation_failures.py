@@ -89,7 +89,7 @@ async def _settled(compute: ComputeBench, before: Sequence[str], after: str) -> 
         same,
         compute.profile.compute.timeouts.gone,
         f"after {after} the platform holds what it held before",
-        lambda: f"it also holds {left[:5]}",
+        lambda: f"it also holds {', '.join(left[:5])}",
     )
 
 

@@ -74,7 +74,7 @@ async def nothing_left(compute: ComputeBench) -> None:
     compute.hold(
         not more,
         "after ValidateSandboxCreate alone the platform holds what it held before",
-        f"it also holds {more[:5]}",
+        f"it also holds {', '.join(more[:5])}",
     )
 
 

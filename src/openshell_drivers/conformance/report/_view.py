@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from openshell_drivers.conformance._clauses import clause_of
 from openshell_drivers.conformance.report.documents import ordered
 from openshell_drivers.conformance.report.model import (
     ClauseText,
@@ -165,7 +166,9 @@ def _gaps(results: Iterable[Result], anchors: Anchors) -> tuple[Gap, ...]:
     found: dict[tuple[Outcome, str], dict[str, list[Result]]] = {}
     for result in results:
         if result.outcome in _GAPS:
-            reason = result.reason or result.blocked_by or "no reason was given"
+            reason = result.reason or "no reason was given"
+            if result.blocked_by:  # one cause, whatever each of them saw of it
+                reason = f"{clause_of(result.blocked_by)} is to be mended first"
             checks = found.setdefault((result.outcome, reason), {})
             checks.setdefault(result.check, []).append(result)
     gaps = []

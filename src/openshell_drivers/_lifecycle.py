@@ -49,7 +49,7 @@ _SIGHT: Final = 5.0
 _SIGHT_AT_START: Final = 20.0
 _ROLLBACK_SECONDS: Final = 20.0
 #: The same while the process ends: it has 10 s in all (PROC-EXIT-02).
-_LAST_SECONDS: Final = 1.5
+_LAST_SECONDS: Final = 2.5
 _CLEAN_UP: Final = Backoff(attempts=40, delay=1.0, factor=2.0, maximum=60.0, jitter=0.2)
 _LAGS: Final = (0.5, 1.0, 2.0, 0.0)
 _Before: TypeAlias = tuple[SandboxState | None, float, bool]

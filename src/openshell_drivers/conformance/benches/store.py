@@ -153,11 +153,17 @@ class StoreBench(Bench):
         self.need(reply.ok and reply.answer.credentials, str(reply), "CREDU-RES-01")
 
     async def overwriting(self) -> None:
-        """`Blocked` if an overwrite breaks a handle at all, found out once."""
+        """`Blocked` if an overwrite breaks a handle at all, found out once.
+
+        With the handle as the driver gave it, its own name in it.
+        """
 
         async def try_it() -> Resolved:
-            kept = await self.kept()
-            await self.store(kept.slot, self.value(), existing=kept.handle)
+            slot = self.slot()
+            first = await self.store(slot, self.value())
+            self.need(first.ok, str(first), "CREDU-STORE-01")
+            kept = Kept(slot=slot, value="", handle=first.answer.handle)
+            await self.store(slot, self.value(), existing=kept.handle)
             return await self.resolve(self.item(kept))
 
         reply = await self.known("what is overwritten can be resolved", try_it)

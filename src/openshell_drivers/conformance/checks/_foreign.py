@@ -40,8 +40,7 @@ async def relayed_as_stranger(instance: Instance) -> AsyncIterator[Path]:
         assert task is not None  # noqa: S101  # asyncio made one for this connection
         relays.add(task)
         with suppress(OSError, asyncio.CancelledError), closing(writer):
-            there = await asyncio.to_thread(connect_as, STRANGER, _short(instance))
-            inward, outward = await asyncio.open_unix_connection(sock=there)
+            inward, outward = await _connected(_short(instance))
             with closing(outward):
                 await asyncio.gather(_copy(reader, outward), _copy(inward, writer))
 
@@ -57,6 +56,22 @@ async def relayed_as_stranger(instance: Instance) -> AsyncIterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         for each, mode in modes.items():
             each.chmod(mode)
+
+
+async def _connected(path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect as the stranger; a socket that comes when nobody waits any more is closed."""
+    connecting = asyncio.ensure_future(asyncio.to_thread(connect_as, STRANGER, path))
+    try:
+        there = await asyncio.shield(connecting)
+    except asyncio.CancelledError:
+        with suppress(OSError):
+            (await connecting).close()
+        raise
+    try:
+        return await asyncio.open_unix_connection(sock=there)
+    except BaseException:
+        there.close()
+        raise
 
 
 def open_to_all(instance: Instance) -> dict[Path, int]:

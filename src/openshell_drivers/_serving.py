@@ -48,10 +48,10 @@ class ServerOptions:
     call_timeout: float = 30.0
     """For a call whose caller set no deadline, as no gateway does on compute calls."""
     drain_timeout: float = 6.0
-    """For calls under way after SIGTERM, and again for sending their answers. Where a call hangs,
-    the process ends within this, `stop_timeout` and a second: 10 s (PROC-EXIT-02)."""
+    """For calls under way after SIGTERM, and again for sending their answers. Where calls hang
+    at a platform, the process ends within 10 s, undoing a create included (PROC-EXIT-02)."""
     stop_timeout: float = 2.5
-    """To leave the driver's `lifespan`."""
+    """To leave the driver's `lifespan`; one that hangs adds this to the 10 s."""
     max_calls: int = 1024
     """Calls under way; one more is refused with `RESOURCE_EXHAUSTED`. Streams do not count."""
     max_streams: int = 128

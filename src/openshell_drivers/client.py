@@ -159,7 +159,7 @@ def _channel(path: Path, authority: str) -> aio.Channel:
         ("grpc.default_authority", authority),
         # The floor that grpcio clamps to: it redials a restarted driver every 100 ms.
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 20_000),
+        ("grpc.min_reconnect_backoff_ms", 20_000),  # no pause: the limit of one attempt
         ("grpc.max_reconnect_backoff_ms", 100),
         # Channels of one process to one path would share their connection and its back-off.
         ("grpc.use_local_subchannel_pool", 1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import time
@@ -100,6 +101,19 @@ def test_usage_is_status_2_and_a_driver_that_does_not_start_4(host: Host) -> Non
     assert host.command("verify").status == 2
     assert host.verify("cmd:/bin/false").status == 4
     assert host.ledgers == []
+
+
+def test_the_command_that_repeats_a_failure_does_so(host: Host) -> None:
+    host.lies()
+    host.file("acme.toml", '[target]\nname = "acme"\n')
+
+    done = host.verify("./lies", *ONE_CHECK, "--config=acme.toml", "--strict")
+    again = done.out.partition("  again     ")[2].splitlines()[0]
+    words = shlex.split(again)
+
+    assert words[:2] == ["openshell-drivers", "verify"]
+    assert "--config=acme.toml" in words
+    assert "COMP-GET-01  an unknown id" in host.verify(*words[2:]).out
 
 
 def test_what_the_driver_does_not_let_go_of_is_status_5(host: Host) -> None:

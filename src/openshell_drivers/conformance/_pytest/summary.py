@@ -106,7 +106,9 @@ def _blocked(results: Collection[Event]) -> Iterator[str]:
     broken = {r["clause"] for r in results if r["outcome"] in {"fail", "warn", "info"}}
     waiting = waiters(results)
     for clause, number in waiting.most_common():
-        which = "which is broken: mend that first" if clause in broken else "which did not come"
+        which = (
+            "which is broken: mend that first" if clause in broken else "which did not hold there"
+        )
         yield f"  {counted(number, 'result')} blocked by {clause}, {which}"
     others = [r for r in results if r["outcome"] == "blocked" and not r["blocked_by"]]
     for reason, number in Counter(_first_line(r["reason"]) for r in others).most_common(_REASONS):

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Literal
 
 import grpc
@@ -153,39 +154,16 @@ def read_event(raw: bytes, stream: int) -> Seen:
     """Read one event. Raises `DecodeError`."""
     message = wire.WatchSandboxesEvent.FromString(raw)
     kind = message.WhichOneof("payload")
-    now = time.monotonic()
+    seen = partial(Seen, at=time.monotonic(), stream=stream, raw=raw, message=message)
     if kind == "sandbox":
         sandbox = message.sandbox.sandbox
-        return Seen(
-            at=now,
-            kind=kind,
-            id=sandbox.id,
-            stream=stream,
-            raw=raw,
-            message=message,
-            sandbox=sandbox,
-        )
+        return seen(kind=kind, id=sandbox.id, sandbox=sandbox)
     if kind == "deleted":
-        return Seen(
-            at=now,
-            kind=kind,
-            id=message.deleted.sandbox_id,
-            stream=stream,
-            raw=raw,
-            message=message,
-        )
+        return seen(kind=kind, id=message.deleted.sandbox_id)
     if kind == "platform_event":
         happening = message.platform_event
-        return Seen(
-            at=now,
-            kind=kind,
-            id=happening.sandbox_id,
-            stream=stream,
-            raw=raw,
-            message=message,
-            event=happening.event,
-        )
-    return Seen(at=now, kind="empty", id="", stream=stream, raw=raw, message=message)
+        return seen(kind=kind, id=happening.sandbox_id, event=happening.event)
+    return seen(kind="empty", id="")
 
 
 def _word(event: Seen) -> str:

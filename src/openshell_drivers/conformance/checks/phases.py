@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -130,11 +131,9 @@ async def stop_and_start(compute: ComputeBench) -> None:
             await gateway.start(name)
         except UserError as error:
             compute.need(False, f"the user cannot start: {error}", "COMP-START-03.a")
-        try:
+        with contextlib.suppress(NotReached):  # the record says below how far it came
             limit = compute.profile.compute.timeouts.ready
             await gateway.wait_for(name, "Ready", "Error", within=limit)
-        except NotReached:
-            pass
         record = gateway.record(name)
         compute.hold(
             record is not None and record.phase == "Ready",

@@ -81,7 +81,7 @@ class Lifecycle:
         self._stops = kind.stop_sandbox is not ComputeDriver.stop_sandbox
         self._starts = kind.start_sandbox is not ComputeDriver.start_sandbox
         self._gets = kind.get_sandbox is not ComputeDriver.get_sandbox
-        self._identifies = kind.authenticate_sandbox is not ComputeDriver.authenticate_sandbox
+        self._identifies = driver.authenticates_sandboxes()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -90,12 +90,15 @@ class ComputeDriver(Driver[ConfigT]):
     class does not support), keeps operations on one sandbox apart, undoes a create that fails or is
     cancelled, answers watches, and says of a sandbox nothing that a gateway would misread. What is
     raised answers the call; anything but a `DriverError` is answered as ``INTERNAL``.
+
+    The attributes that are not class variables may also be set in the constructor, from the
+    configuration.
     """
 
-    default_image: ClassVar[str] = ""
+    default_image: str = ""
     """For a request without an image. Without it, such a request is refused (COMP-CAP-03)."""
 
-    support: ClassVar[Support] = Support()
+    support: Support = Support()
     """What of a request is honoured; the rest is refused."""
 
     driver_config_model: ClassVar[type[Any] | None] = None
@@ -111,13 +114,13 @@ class ComputeDriver(Driver[ConfigT]):
     """Whether ``ready`` means that the workload can be used, not only that compute runs
     (COMP01-STAT-04)."""
 
-    poll_interval: ClassVar[float] = 2.0
+    poll_interval: float = 2.0
     """Seconds between two lists, for a driver that does not override `observe`."""
 
-    list_timeout: ClassVar[float] = 10.0
+    list_timeout: float = 10.0
     """Seconds that one list may take then; longer means that the backend cannot be observed."""
 
-    lifecycle_timeout: ClassVar[float] = 120.0
+    lifecycle_timeout: float = 120.0
     """Seconds that a create, stop, start or delete may take. The last three run to their end even
     if the caller gives up."""
 
@@ -197,11 +200,16 @@ class ComputeDriver(Driver[ConfigT]):
     async def authenticate_sandbox(self, credential: Secret) -> AuthenticatedSandbox:
         """Find the sandbox that a platform credential belongs to.
 
-        Optional: overriding it sets the capability, and obliges create and start to give a runtime
-        identity. Raise `Unauthenticated` for a bad credential, `PermissionDenied` for one of
-        somebody else (COMP01-AUTH-02).
+        Optional: overriding it sets the capability, unless `authenticates_sandboxes` says no, and
+        obliges create and start to give a runtime identity. Raise `Unauthenticated` for a bad
+        credential, `PermissionDenied` for one of somebody else (COMP01-AUTH-02).
         """
         raise Unimplemented("this driver does not authenticate sandboxes")
+
+    def authenticates_sandboxes(self) -> bool:
+        """Say whether `authenticate_sandbox` is offered; by default if it is overridden. Asked
+        once, at start: for a driver whose operator may switch it off."""
+        return type(self).authenticate_sandbox is not ComputeDriver.authenticate_sandbox
 
     async def ensure_workspace(self, workspace: str) -> None:
         """Make room for a workspace; it may be there already. Not called before a create: make

@@ -35,6 +35,7 @@ from openshell_drivers.errors import (
     PermissionDenied,
     ResourceExhausted,
     Unauthenticated,
+    Unimplemented,
 )
 from openshell_drivers.secrets import Secret
 
@@ -45,15 +46,13 @@ _MARGIN: Final = 5.0
 
 def capabilities(driver: ComputeDriver[Any]) -> ComputeCapabilities:
     """Say what the class implements; nothing can be claimed that is not there."""
-    kind = type(driver)
     support = driver.support
     return ComputeCapabilities(
         driver_name=driver.name,
         driver_version=driver_version(driver),
         default_image=driver.default_image,
         gateway_manages_lifecycle=driver.gateway_manages_lifecycle,
-        supports_sandbox_authentication=kind.authenticate_sandbox
-        is not ComputeDriver.authenticate_sandbox,
+        supports_sandbox_authentication=driver.authenticates_sandboxes(),
         driver_reports_runtime_readiness=driver.reports_runtime_readiness,
         resources=ResourceCapabilities(
             cpu_limit=support.cpu_limit,
@@ -99,6 +98,7 @@ class _Methods:
     def __init__(self, driver: ComputeDriver[Any], *, require_handshake: bool) -> None:
         self._driver = driver
         self._require_handshake = require_handshake
+        self._authenticates = driver.authenticates_sandboxes()
         self.lifecycle = Lifecycle(driver, rules(driver))  # before `capabilities`: it judges
         # Once: gateways compare its bytes before every create (COMP01-ADM-03).
         self._capabilities = codec.encode_capabilities(capabilities(driver)).SerializeToString(
@@ -127,8 +127,8 @@ class _Methods:
     ) -> wire.AuthenticateSandboxResponse:
         method = self._driver.authenticate_sandbox
         credential = Secret(request.credential)
-        if type(self._driver).authenticate_sandbox is ComputeDriver.authenticate_sandbox:
-            await method(credential)  # says that there is none
+        if not self._authenticates:  # as the capability says, for the life of the process
+            raise Unimplemented("this driver does not authenticate sandboxes")
         if not request.credential:
             raise Unauthenticated("the credential is empty")
         try:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import shlex
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -13,6 +11,7 @@ from openshell_drivers.conformance._caller import Transcript
 from openshell_drivers.conformance._instances import Instance
 from openshell_drivers.conformance._outcomes import Blocked, NotTestable
 from openshell_drivers.conformance._profile import BackendProfile
+from openshell_drivers.conformance._verbs import VerbFailed, run_verb
 
 #: Which verbs a need of a check stands for.
 _VERBS: Final = {
@@ -124,33 +123,10 @@ class Backend:
         command = getattr(self._profile, verb)
         if not command:
             raise NotTestable(f"no backend verb {verb}")
-        argv = shlex.split(command) if isinstance(command, str) else command
-        argv = [self._instance.fill(word) for word in argv]
+        instance, timeout = self._instance, self._profile.timeout
         try:
-            process = await asyncio.create_subprocess_exec(
-                *argv,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env=self._instance.environment(),
+            return await run_verb(
+                verb, command, words, instance.fill, instance.environment(), timeout
             )
-        except OSError as error:
-            raise Blocked(f"the verb {verb} cannot be started: {error.strerror}") from None
-        try:
-            out, err = await asyncio.wait_for(
-                process.communicate(json.dumps(words).encode()), self._profile.timeout
-            )
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-            raise Blocked(f"the verb {verb} took longer than {self._profile.timeout:g} s") from None
-        if process.returncode:
-            said = err.decode("utf-8", "replace").strip()[-300:]
-            raise Blocked(f"the verb {verb} ended with status {process.returncode}: {said}")
-        try:
-            answer = json.loads(out or b"{}")
-        except ValueError:
-            raise Blocked(f"the verb {verb} did not answer JSON") from None
-        if not isinstance(answer, dict):
-            raise Blocked(f"the verb {verb} did not answer a JSON object")
-        return answer
+        except VerbFailed as error:
+            raise Blocked(str(error)) from None

@@ -186,7 +186,7 @@ class Conductor:
                 return await self._on(instance, unit)
             finally:
                 if own:
-                    await instance.close()
+                    await self._closed(instance)
 
     async def execute_on(self, instance: Instance, unit: Unit) -> Ending:
         """Run one unit at an instance that is there, and clean up after it."""
@@ -239,7 +239,14 @@ class Conductor:
 
     async def close(self) -> None:
         """End every process."""
-        await asyncio.gather(*(each.close() for each in self.instances), return_exceptions=True)
+        ends = [self._closed(each) for each in self.instances]
+        await asyncio.gather(*ends, return_exceptions=True)
+
+    async def _closed(self, instance: Instance) -> None:
+        await instance.close()
+        if instance.unclean:
+            self.leaks.append(Leak(kind="resource", name=instance.unclean, attributed=""))
+            instance.unclean = ""
 
 
 async def _serving(instance: Instance) -> None:

@@ -18,6 +18,7 @@ from openshell_drivers.conformance._ledger import Ledger
 from openshell_drivers.conformance._outcomes import NotObservable
 from openshell_drivers.conformance._profile import Profile
 from openshell_drivers.conformance._targets import Target
+from openshell_drivers.conformance._verbs import VerbFailed, run_verb
 from openshell_drivers.settings import inherited
 
 #: What a driver's process gets of the suite's own environment.
@@ -46,6 +47,9 @@ class Instance:
         self.keep = folder / "keep"
         self.log_path = folder / "log"
         self.switch = folder / "switch.json"
+        self._is_set_up = folder / "set-up"
+        self.unclean = ""
+        """Why the backend could not be removed after the last process."""
         self.verbose = True
         """Whether its process is told to log all it can."""
         self.variables: dict[str, str] = {}
@@ -144,6 +148,7 @@ class Instance:
             if not accepts(self.socket):
                 raise TargetNotReady(f"nothing accepts connections at {self.socket}")
             return
+        await self._set_up()
         began = time.monotonic()
         self._process = self.spawn()
         self.leaving = False
@@ -187,8 +192,39 @@ class Instance:
         """Start it again after its end, with what it kept."""
         await self.start()
 
+    async def _set_up(self) -> None:
+        """Have the backend made, once for the folder."""
+        command = self._profile.backend.setup
+        if not command or self._is_set_up.exists():
+            return
+        self._is_set_up.touch()  # before: half of one is to be removed, too
+        try:
+            await self._verb("setup", command)
+        except VerbFailed as error:
+            raise TargetNotReady(str(error)) from None
+
+    async def tear_down(self) -> None:
+        """Have the backend removed, if there is one and the profile says how."""
+        command = self._profile.backend.teardown
+        if not command or not self._is_set_up.exists():
+            return
+        try:
+            await self._verb("teardown", command)
+        except VerbFailed as error:
+            self.unclean = str(error)
+        else:
+            self._is_set_up.unlink()
+
+    async def _verb(self, verb: str, command: str | list[str]) -> None:
+        limit = self._profile.backend.timeout
+        await run_verb(verb, command, {}, self.fill, self.environment(), limit)
+
     async def close(self) -> None:
-        """End the process and everything in its group."""
+        """End the process and everything in its group, then its backend."""
+        await self._end()
+        await self.tear_down()
+
+    async def _end(self) -> None:
         process = self._process
         if process is None:
             return

@@ -95,6 +95,10 @@ class BackendProfile(_Section):
     replaced: the process's folder, its socket, itself, and the suite's interpreter.
     """
 
+    setup: str | list[str] = ""
+    """Makes the backend of a process, before the first process of its folder is started."""
+    teardown: str | list[str] = ""
+    """Removes it, after the last one has ended; also of a run that was killed."""
     outage_begin: str | list[str] = ""
     outage_end: str | list[str] = ""
     slow: str | list[str] = ""

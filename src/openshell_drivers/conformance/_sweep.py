@@ -119,11 +119,27 @@ async def sweep(leftover: Leftover) -> list[str]:
     problems: list[str] = []
     for socket, rows in _by_socket([*leftover.sandboxes, *leftover.credentials]).items():
         problems += await _at(leftover, socket, rows)
+    problems += await _tear_down(leftover)
     if not problems:
         shutil.rmtree(leftover.folder, ignore_errors=True)
         if leftover.events.parent.name.startswith(FRONT):
             shutil.rmtree(leftover.events.parent, ignore_errors=True)
         leftover.path.unlink(missing_ok=True)
+    return problems
+
+
+async def _tear_down(leftover: Leftover) -> list[str]:
+    """Have the backends removed that the run has made, where the profile says how."""
+    target, problems = leftover.target.target(), []
+    if target.attached or not leftover.folder.exists():
+        return []
+    ledger = Ledger(leftover.path.parent, leftover.run)
+    for home in sorted(each for each in leftover.folder.iterdir() if (each / "keep").is_dir()):
+        instance = Instance(target, leftover.profile, home, ledger)
+        await instance.tear_down()
+        if instance.unclean:
+            problems.append(instance.unclean)
+    ledger.close(clean=False)
     return problems
 
 

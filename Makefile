@@ -1,6 +1,6 @@
 # Every target makes what it needs under the tree first. make help lists them.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types wire-check compat kills matrix bench wire format clean
+.PHONY: help venv demo kube test lint types wire-check compat kills matrix bench wire format clean
 
 PYTHON_RUN := .venv/bin/python
 
@@ -12,6 +12,9 @@ venv: ## the virtual environment that all else uses
 
 demo: venv ## start two drivers, a gateway and an identity provider, and watch them work
 	@$(PYTHON_RUN) -m demo
+
+kube: venv ## run a real Kubernetes to point the driver at, until Ctrl-C; scripts/kube does it aside
+	@$(PYTHON_RUN) -m tests.peers.kube run
 
 test: venv ## the tests
 	$(PYTHON_RUN) -m pytest -n 2

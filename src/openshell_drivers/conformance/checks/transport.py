@@ -7,6 +7,7 @@ import contextlib
 import socket
 import struct
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -78,21 +79,29 @@ async def slow_calls_side_by_side(bench: Bench) -> None:
     if len(calls) < 2:
         raise NotTestable("credentials.known with three names or more, or credentials.expiring")
     slow = _SLOW if len(calls) > 4 else 2 * _SLOW
+    many = len(calls) > 4
     async with bench.backend.slow(slow):
-        began, stalled = time.monotonic(), bench.world.stall.total
-        replies = await asyncio.gather(*(call() for call in calls))
-        own = bench.world.stall.total - stalled
-        taken = time.monotonic() - began - own
-    bad = [str(reply) for reply in replies if not reply.ok]
-    bench.need(not bad, "; ".join(bad[:3]))
-    one_by_one = slow * len(calls)
-    limit = max(one_by_one * 0.7, 2 * slow + 0.5) if len(calls) > 4 else one_by_one * 0.8
+        # A call may reach for the platform more than once: one alone says how often.
+        alone = await _timed(bench, [calls.pop()]) if many else slow
+        taken = await _timed(bench, calls)
+    one_by_one = max(slow, alone) * len(calls)
+    limit = max(one_by_one * 0.7, 2 * slow + 0.5) if many else one_by_one * 0.8
     bench.hold(
         taken <= limit,
-        f"{len(calls)} calls at once, each of which takes {slow:g} s at the platform, all end"
-        f" within {limit:g} s",
+        f"{len(calls)} calls at once, each of which takes {max(slow, alone):.2g} s alone, all end"
+        f" within {limit:.3g} s",
         f"it took {taken:.2f} s",
     )
+
+
+async def _timed(bench: Bench, calls: Sequence[Callable[[], Awaitable[Reply[Any]]]]) -> float:
+    """Make calls at once, and give the seconds that they took."""
+    began, stalled = time.monotonic(), bench.world.stall.total
+    replies = await asyncio.gather(*(call() for call in calls))
+    own = bench.world.stall.total - stalled
+    bad = [str(reply) for reply in replies if not reply.ok]
+    bench.need(not bad, "; ".join(bad[:3]))
+    return time.monotonic() - began - own
 
 
 async def _different_calls(bench: Bench, number: int) -> list[Any]:

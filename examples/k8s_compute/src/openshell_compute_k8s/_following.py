@@ -1,0 +1,166 @@
+"""`follow`: observe the cluster for as long as the driver serves, through every kind of outage."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import anyio
+
+from openshell_compute_k8s._api import Api
+from openshell_compute_k8s._events import Events
+from openshell_compute_k8s._failures import ApiRefusal, answer
+from openshell_compute_k8s._names import UNFINISHED, selector, unlabelled_selector
+from openshell_compute_k8s._objects import Event, Metadata, Object, Page, Pod, Sandbox
+from openshell_compute_k8s._reflector import Reflector
+from openshell_compute_k8s._sandbox_api import SandboxApi
+from openshell_compute_k8s._urls import core
+from openshell_compute_k8s._view import View
+from openshell_compute_k8s.config import KubernetesConfig
+from openshell_drivers import Backoff, DriverError, SandboxFeed, Unavailable
+from openshell_drivers.naming import GATEWAY_ID, label_value
+
+_AGAIN: Final = Backoff(attempts=None, delay=0.25, factor=2.0, maximum=5.0, jitter=0.5)
+_PULSE: Final = 5.0
+_PATIENCE: Final = 10.0
+_LAPSE: Final = 1.0
+_TIDY: Final = 300.0
+_ABANDONED: Final = timedelta(minutes=10)
+_log: Final = logging.getLogger("openshell_compute_k8s")
+
+
+class Follower:
+    """Follows the sandboxes of one scope: a namespace, or (empty) all of them."""
+
+    def __init__(
+        self, api: Api, sandboxes: SandboxApi, config: KubernetesConfig, scope: str
+    ) -> None:
+        self._api = api
+        self._sandboxes = sandboxes
+        self._config = config
+        self._scope = scope
+
+    async def follow(self, feed: SandboxFeed, view: View) -> None:
+        """Tell the feed what there is, and keep it in the view, for ever. It begins anew when the
+        cluster speaks another version than before."""
+        delays = iter(_AGAIN)
+        while True:
+            try:
+                path = await self._sandboxes.path(self._scope)
+            except DriverError as error:
+                feed.blind(error.message)
+                _log.warning("the cluster cannot be observed", extra={"reason": error.message})
+                await anyio.sleep(next(delays))
+                continue
+            delays = iter(_AGAIN)
+            view.begin(feed)
+            await self._until_missing(path, feed, view)
+            self._sandboxes.forget_version()
+            feed.blind("the cluster does not serve sandboxes any more")
+
+    async def _until_missing(self, path: str, feed: SandboxFeed, view: View) -> None:
+        """Follow until the resource itself is not served any more."""
+        query = {"labelSelector": selector(self._config)}
+        sandboxes = Reflector(self._api, path, Sandbox, query, view.sandboxes)
+        pods = Reflector(self._api, core("pods", self._scope), Pod, query, view.pods, optional=True)
+        async with anyio.create_task_group() as tasks:
+            for beside in (pods.run, lambda: self._pulse(path, view), lambda: _lapsing(view)):
+                tasks.start_soon(beside)
+            if self._config.events:
+                for kind in ("Pod", "Sandbox"):
+                    tasks.start_soon(self._events(kind, feed, view).run)
+            tasks.start_soon(self._tidying)
+            await sandboxes.run()
+            tasks.cancel_scope.cancel()
+
+    def _events(self, kind: str, feed: SandboxFeed, view: View) -> Reflector[Event]:
+        return Reflector(
+            self._api,
+            core("events", self._scope),
+            Event,
+            {"fieldSelector": f"involvedObject.kind={kind}"},
+            Events(feed, view.of_object),
+            from_now=True,
+            optional=True,
+        )
+
+    async def _pulse(self, path: str, view: View) -> None:
+        """Ask for one sandbox every few seconds: a watch does not tell that its server is stuck.
+
+        This is all that the driver asks at rest, however many sandboxes there are.
+        """
+        query = {"labelSelector": selector(self._config), "limit": "1"}
+        while True:
+            problem = await self._ask(path, query)
+            if problem is None:
+                view.regained("pulse")
+            else:
+                view.lost("pulse", problem)
+            await anyio.sleep(_PULSE if problem is None else _LAPSE)
+
+    async def _ask(self, path: str, query: dict[str, str]) -> DriverError | None:
+        try:
+            with anyio.fail_after(_PATIENCE):
+                await self._api.call("GET", path, Page[Object], query=query)
+        except TimeoutError:
+            return Unavailable(f"the API server does not answer within {_PATIENCE:g} s")
+        except ApiRefusal as refusal:
+            return answer(refusal, "list sandboxes")
+        except DriverError as error:
+            return error
+        return None
+
+    async def _tidying(self) -> None:
+        """Remove what creates have left unfinished, and take over what belongs to no gateway."""
+        if self._config.adopt_unlabelled and self._config.gateway_id:
+            await _until_done(self._adopt)
+        while True:
+            await _until_done(self._remove_abandoned)
+            await anyio.sleep(_TIDY)
+
+    async def _remove_abandoned(self) -> None:
+        """A create ends within minutes; what is unfinished after that has lost its driver."""
+        for about in await self._list(selector(self._config, finished=False)):
+            if UNFINISHED in about.labels and _age(about) > _ABANDONED:
+                _log.warning("removing what a create left unfinished", extra={"object": about.name})
+                await self._sandboxes.delete(about)
+
+    async def _adopt(self) -> None:
+        for about in await self._list(unlabelled_selector()):
+            _log.info("taking over a sandbox", extra={"object": about.name})
+            labels = {GATEWAY_ID: label_value(self._config.gateway_id)}
+            await self._sandboxes.label(about, labels)
+
+    async def _list(self, labels: str) -> list[Metadata]:
+        path = await self._sandboxes.path(self._scope)
+        try:
+            found = await self._api.everything(path, Object, {"labelSelector": labels})
+        except ApiRefusal as refusal:
+            raise answer(refusal, "list sandboxes") from None
+        return [each.metadata for each in found]
+
+
+async def _until_done(step: Callable[[], Awaitable[None]]) -> None:
+    for delay in _AGAIN:
+        try:
+            await step()
+        except DriverError as error:
+            _log.warning("tidying failed", extra={"reason": error.message})
+            await anyio.sleep(delay * 12)
+        else:
+            return
+
+
+async def _lapsing(view: View) -> None:
+    while True:
+        await anyio.sleep(_LAPSE)
+        view.lapse()
+
+
+def _age(about: Metadata) -> timedelta:
+    try:
+        return datetime.now(UTC) - datetime.fromisoformat(about.creation_timestamp)
+    except ValueError:
+        return timedelta()

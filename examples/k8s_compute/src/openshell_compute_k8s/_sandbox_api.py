@@ -1,0 +1,276 @@
+"""`SandboxApi`: Sandbox resources, in the version that the cluster speaks, and their Secrets."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import anyio
+
+from openshell_compute_k8s._api import MERGE_PATCH, Api, Interrupted
+from openshell_compute_k8s._environment import for_restart
+from openshell_compute_k8s._failures import ApiRefusal, answer, answer_create
+from openshell_compute_k8s._names import AWAITS, UNFINISHED, identity_of, selector_of
+from openshell_compute_k8s._objects import Group, Metadata, Object, Sandbox
+from openshell_compute_k8s._urls import GROUP, VERSIONS, core, group
+from openshell_compute_k8s.config import KubernetesConfig
+from openshell_drivers import (
+    Aborted,
+    AlreadyExists,
+    Backoff,
+    DriverError,
+    FailedPrecondition,
+    NotFound,
+)
+
+_GOING: Final = Backoff(attempts=None, delay=0.1, factor=1.5, maximum=1.0, jitter=0.2)
+_NAME_IS_FREE: Final = 20.0
+_CHANGED_MEANWHILE: Final = Backoff(attempts=6, delay=0.05, factor=2.0, maximum=1.0, jitter=0.5)
+
+
+class SandboxApi:
+    """What is done to Sandbox resources."""
+
+    def __init__(self, api: Api, config: KubernetesConfig, scope: str) -> None:
+        self._api = api
+        self._config = config
+        self._scope = scope
+        self._version = ""
+        self._finding = anyio.Lock()
+
+    async def version(self) -> str:
+        """Give the group and version to speak, ``agents.x-k8s.io/v1beta1`` first; asked for once.
+
+        Raises `FailedPrecondition` if the cluster has neither, and what `Api.call` raises.
+        """
+        async with self._finding:
+            if not self._version:
+                self._version = await self._find()
+        return self._version
+
+    def forget_version(self) -> None:
+        """Take that the version is not served any more."""
+        self._version = ""
+
+    async def _find(self) -> str:
+        asked = self._config.api_version
+        wanted = VERSIONS if asked == "auto" else (asked,)
+        try:
+            served = {
+                each.version for each in (await self._api.get(f"/apis/{GROUP}", Group)).versions
+            }
+        except ApiRefusal as refusal:
+            if refusal.code != 404:
+                raise answer(refusal, f"read which versions of {GROUP} there are") from None
+            served = set()
+        for version in wanted:
+            if version in served:
+                return f"{GROUP}/{version}"
+        raise FailedPrecondition(f"the cluster does not have {GROUP}/{' or '.join(wanted)}")
+
+    async def path(self, namespace: str, name: str = "") -> str:
+        """Say where sandboxes of a namespace are; of all namespaces, if it is empty."""
+        return group(await self.version(), "sandboxes", namespace, name)
+
+    def running(self, wanted: bool) -> dict[str, Any]:
+        """Write whether a sandbox is to run, as the version has it."""
+        if self._version.endswith("v1alpha1"):
+            return {"replicas": 1 if wanted else 0}
+        return {"operatingMode": "Running" if wanted else "Suspended"}
+
+    async def create(self, namespace: str, body: dict[str, Any], sandbox_id: str) -> Metadata:
+        """Create, and give what the API server made of it.
+
+        Of two tries of which the first broke, the second finds what the first has made. What is
+        going, or was left unfinished by a driver that was killed, is waited for: its name will be
+        free. Raises `ApiRefusal` or as `Api.call`.
+        """
+        path = await self.path(namespace)
+        broken = False
+        with anyio.move_on_after(_NAME_IS_FREE):
+            for delay in _GOING:
+                try:
+                    return (await self._api.call("POST", path, Object, body=body)).metadata
+                except Interrupted:
+                    if broken:
+                        raise
+                    broken = True
+                except ApiRefusal as refusal:
+                    there = await self._in_the_way(refusal, namespace, body)
+                    if there is not None and _is_of(there, sandbox_id):
+                        if broken and not there.deletion_timestamp:
+                            return there
+                        await self._clear_unfinished(there)
+                    elif there is not None and not there.deletion_timestamp:
+                        raise
+                await anyio.sleep(delay)
+        return (await self._api.call("POST", path, Object, body=body)).metadata
+
+    async def _in_the_way(
+        self, refusal: ApiRefusal, namespace: str, body: dict[str, Any]
+    ) -> Metadata | None:
+        """Find what has the name already; None if it has just gone. Raises any other refusal."""
+        if not refusal.already_exists:
+            raise refusal
+        try:
+            path = await self.path(namespace, body["metadata"]["name"])
+            return (await self._api.get(path, Object)).metadata
+        except ApiRefusal as missing:
+            if missing.code == 404:
+                return None
+            raise
+
+    async def _clear_unfinished(self, there: Metadata) -> None:
+        """Remove what nobody will finish. Raises `AlreadyExists` for what is a sandbox."""
+        if there.deletion_timestamp:
+            return
+        if UNFINISHED not in there.labels:
+            raise AlreadyExists("the sandbox exists already")
+        await self.delete(there)
+
+    async def finish(self, about: Metadata) -> None:
+        """Take the mark off what a create has completed, and let it run."""
+        change = {"metadata": {"labels": {UNFINISHED: None}}, "spec": self.running(True)}
+        await self._change(about, change)
+
+    async def run(self, about: Metadata, wanted: bool) -> None:
+        """Say whether a sandbox is to run. Raises `NotFound` if this very one is gone."""
+        await self._change(about, {"spec": self.running(wanted)})
+
+    async def run_anew(self, about: Metadata) -> None:
+        """Let a sandbox run whose first pod was to wait for the creating client, and no other."""
+        path = await self.path(about.namespace, about.name)
+        try:
+            whole = await self._api.get(path, dict[str, Any])
+        except ApiRefusal as refusal:
+            raise _changing(refusal) from None
+        template = for_restart(whole["spec"]["podTemplate"])
+        change = {
+            "metadata": {"annotations": {AWAITS: None}},
+            "spec": {**self.running(True), "podTemplate": template},
+        }
+        await self._change(about, change)
+
+    async def label(self, about: Metadata, labels: dict[str, str]) -> None:
+        """Add labels."""
+        await self._change(about, {"metadata": {"labels": labels}})
+
+    async def _change(self, about: Metadata, change: dict[str, Any]) -> None:
+        """Merge a change into this very object. An account without ``patch`` updates instead."""
+        path = await self.path(about.namespace, about.name)
+        guarded = {**change, "metadata": {**change.get("metadata", {}), "uid": about.uid}}
+        try:
+            await self._api.call("PATCH", path, Object, body=guarded, media=MERGE_PATCH, again=True)
+        except ApiRefusal as refusal:
+            if refusal.code == 403:
+                await self._update(path, about.uid, change)
+                return
+            raise _changing(refusal) from None
+
+    async def _update(self, path: str, uid: str, change: dict[str, Any]) -> None:
+        delays = iter(_CHANGED_MEANWHILE)
+        while True:
+            try:
+                whole = await self._api.get(path, dict[str, Any])
+                if whole["metadata"].get("uid") != uid:
+                    raise NotFound("the sandbox's resource is gone")
+                await self._api.call("PUT", path, Object, body=_merged(whole, change))
+            except ApiRefusal as refusal:
+                delay = next(delays, None)
+                if not refusal.conflict or delay is None:
+                    raise _changing(refusal) from None
+                await anyio.sleep(delay)
+            else:
+                return
+
+    async def of_id(self, sandbox_id: str) -> list[Metadata]:
+        """Find all that there is of one sandbox, finished or not, as the API server has it now."""
+        query = {"labelSelector": selector_of(self._config, sandbox_id)}
+        path = await self.path(self._scope)
+        try:
+            found = await self._api.everything(path, Sandbox, query)
+        except ApiRefusal as refusal:
+            raise answer(refusal, "look for the sandbox") from None
+        named = [(identity_of(each.metadata), each.metadata) for each in found]
+        return [about for identity, about in named if identity and identity.id == sandbox_id]
+
+    async def delete(self, about: Metadata) -> None:
+        """Have this very object removed, after all that belongs to it. Gone already is as good.
+
+        Guarded by the uid alone: a change meanwhile is no obstacle, and a successor of the same
+        name is left alone (COMP-DEL-03).
+        """
+        body = {"preconditions": {"uid": about.uid}, "propagationPolicy": "Foreground"}
+        path = await self.path(about.namespace, about.name)
+        for delay in (*_CHANGED_MEANWHILE, None):
+            try:
+                await self._api.call("DELETE", path, Object, body=body, again=True)
+            except ApiRefusal as refusal:
+                if refusal.code == 404 or _is_successor(refusal):
+                    return
+                if not refusal.conflict or delay is None:
+                    raise answer(refusal, "delete the sandbox") from None
+                await anyio.sleep(delay)
+            else:
+                return
+
+    async def put_secret(self, owner: Metadata, name: str, key: str, text: str) -> None:
+        """Write a Secret that is removed together with the sandbox it belongs to."""
+        reference = {"apiVersion": await self.version(), "kind": "Sandbox"}
+        labels = {key: value for key, value in owner.labels.items() if key != UNFINISHED}
+        body = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {
+                "name": name,
+                "namespace": owner.namespace,
+                "labels": labels,
+                "ownerReferences": [{**reference, "name": owner.name, "uid": owner.uid}],
+            },
+            "type": "Opaque",
+            "stringData": {key: text},
+        }
+        try:
+            await self._post_or_put(owner.namespace, name, body)
+        except ApiRefusal as refusal:
+            raise answer_create(refusal, "Secret", owner.namespace) from None
+
+    async def _post_or_put(self, namespace: str, name: str, body: dict[str, Any]) -> None:
+        try:
+            await self._api.call("POST", core("secrets", namespace), Object, body=body, again=True)
+        except ApiRefusal as refusal:
+            if not refusal.already_exists:
+                raise
+            path = core("secrets", namespace, name)
+            await self._api.call("PUT", path, Object, body=body, again=True)
+
+
+def _is_of(about: Metadata, sandbox_id: str) -> bool:
+    identity = identity_of(about)
+    return identity is not None and identity.id == sandbox_id
+
+
+def _is_successor(refusal: ApiRefusal) -> bool:
+    """Whether the name belongs to another object by now."""
+    return refusal.conflict and "UID" in refusal.status.message
+
+
+def _changing(refusal: ApiRefusal) -> DriverError:
+    if refusal.code == 404 or _is_successor(refusal):
+        return NotFound("the sandbox's resource is gone")
+    if refusal.conflict:
+        return Aborted("the sandbox's resource is changed all the time")
+    return answer(refusal, "change the sandbox")
+
+
+def _merged(whole: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """Merge as RFC 7396 does."""
+    result = dict(whole)
+    for key, value in change.items():
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, dict):
+            below = result.get(key)
+            result[key] = _merged(below if isinstance(below, dict) else {}, value)
+        else:
+            result[key] = value
+    return result

@@ -1,0 +1,282 @@
+"""`View`: all sandboxes of one gateway as the API server shows them, told to the feed.
+
+It sees while the watch of the sandboxes stands and the API server answers; what it cannot see it
+does not call gone. Pods add to what is said of a sandbox; without them less is known, not nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, TypeVar
+
+import anyio
+
+from openshell_compute_k8s._objects import Pod, Sandbox
+from openshell_compute_k8s._seen import Seen, SeenPod, observe, read_pod, read_sandbox
+from openshell_drivers import DriverError, ObservedSandbox, SandboxFeed
+
+AnyT = TypeVar("AnyT")
+
+_log: Final = logging.getLogger("openshell_compute_k8s")
+
+
+class View:
+    """What is known of every sandbox. For one event loop, without locks."""
+
+    def __init__(self, *, pull_patience: float) -> None:
+        self._patience = pull_patience
+        self._sight = anyio.Event()
+        self.begin(SandboxFeed())
+
+    def begin(self, feed: SandboxFeed) -> None:
+        """Know nothing, and tell this feed from now on."""
+        self._feed = feed
+        self._seen: dict[str, Seen] = {}
+        self._of_id: dict[str, dict[str, None]] = {}
+        self._of_name: dict[tuple[str, str], str] = {}
+        self._pods: dict[str, SeenPod] = {}
+        self._pulling_badly: dict[str, float] = {}
+        self._changes: dict[str, anyio.Event] = {}
+        self._listed = False
+        self._lost: dict[str, str] = {"sandboxes": ""}  # until the watch stands
+        self.pods_known = False
+        self.sandboxes = _Sandboxes(self)
+        self.pods = _Pods(self)
+
+    # What is known.
+
+    def find(self, sandbox_id: str) -> Seen | None:
+        """Give the resource of a sandbox: of several with its id one that is not being deleted,
+        the oldest first."""
+        found = [self._seen[uid] for uid in self._of_id.get(sandbox_id, ())]
+        return min(found, key=lambda seen: (seen.deleting, seen.created, seen.uid), default=None)
+
+    def by_uid(self, uid: str) -> Seen | None:
+        """Give a resource by its uid."""
+        return self._seen.get(uid)
+
+    def pod_of(self, seen: Seen) -> SeenPod | None:
+        """Give a sandbox's pod."""
+        return self._pods.get(seen.uid)
+
+    def of_object(self, namespace: str, name: str) -> Seen | None:
+        """Give the sandbox that an event is about, by the name of its resource or its pod."""
+        return self._seen.get(self._of_name.get((namespace, name), ""))
+
+    def in_namespace(self, namespace: str) -> int:
+        """Count the sandboxes in a namespace."""
+        return sum(seen.namespace == namespace for seen in self._seen.values())
+
+    async def changed(self, sandbox_id: str) -> None:
+        """Wait until something about a sandbox changes."""
+        await self._changes.setdefault(sandbox_id, anyio.Event()).wait()
+
+    async def until(self, sandbox_id: str, holds: Callable[[], bool], seconds: float) -> bool:
+        """Wait until something holds for a sandbox; False if it does not in time."""
+        with anyio.move_on_after(seconds):
+            while not (self.sighted and holds()):
+                await self.changed(sandbox_id)
+            return True
+        return False
+
+    # Sight.
+
+    @property
+    def sighted(self) -> bool:
+        """Whether what is known is true now."""
+        return self._listed and not self._lost
+
+    async def sight(self, seconds: float) -> bool:
+        """Wait until it sees; False if it does not in time."""
+        with anyio.move_on_after(seconds):
+            while not self.sighted:
+                await self._sight.wait()
+        return self.sighted
+
+    def lost(self, what: str, problem: DriverError) -> None:
+        """Take that one of the ways of seeing is lost."""
+        if self._sight.is_set():
+            self._sight = anyio.Event()
+        if not self._lost or self._lost == {"sandboxes": ""}:
+            _log.warning("the cluster cannot be observed", extra={"reason": problem.message})
+        self._lost[what] = problem.message
+        self._feed.blind(problem.message)
+
+    def regained(self, what: str) -> None:
+        """Take that it works again."""
+        if self._lost.pop(what, None) is not None and self.sighted:
+            _log.info("the cluster is observed")
+            self.tell_all()
+
+    # Telling.
+
+    def tell_all(self) -> None:
+        """Tell the complete list, if it is known."""
+        if self.sighted:
+            self._sight.set()
+            self._feed.replace(filter(None, map(self._observed, list(self._of_id))))
+            for sandbox_id in list(self._changes):
+                self._wake(sandbox_id)
+
+    def tell(self, sandbox_id: str) -> None:
+        """Tell the newest state of one sandbox."""
+        self._wake(sandbox_id)
+        if not self.sighted:
+            return
+        observed = self._observed(sandbox_id)
+        if observed is None:
+            self._feed.delete(sandbox_id)
+        else:
+            self._feed.update(observed)
+
+    def lapse(self) -> None:
+        """Tell of images that could not be pulled for too long."""
+        now = time.monotonic()
+        for uid, since in self._pulling_badly.items():
+            seen = self._seen.get(uid)
+            if seen is not None and since + self._patience <= now:
+                self.tell(seen.id)
+
+    def _observed(self, sandbox_id: str) -> ObservedSandbox | None:
+        seen = self.find(sandbox_id)
+        if seen is None:
+            return None
+        since = self._pulling_badly.get(seen.uid)
+        return observe(
+            seen,
+            self.pod_of(seen),
+            given_up=since is not None and since + self._patience <= time.monotonic(),
+            pods_known=self.pods_known,
+        )
+
+    def _wake(self, sandbox_id: str) -> None:
+        event = self._changes.pop(sandbox_id, None)
+        if event is not None:
+            event.set()
+
+    # What the watches bring.
+
+    def put(self, seen: Seen) -> None:
+        """Take a resource."""
+        self._seen[seen.uid] = seen
+        for name in (seen.object_name, seen.pod_name):
+            self._of_name[seen.namespace, name] = seen.uid
+        self._of_id.setdefault(seen.id, {})[seen.uid] = None
+
+    def drop(self, uid: str) -> Seen | None:
+        """Take that a resource is gone, and give what it was."""
+        seen = self._seen.pop(uid, None)
+        self._pulling_badly.pop(uid, None)
+        if seen is not None:
+            for name in (seen.object_name, seen.pod_name):
+                if self._of_name.get((seen.namespace, name)) == uid:
+                    del self._of_name[seen.namespace, name]
+            of_id = self._of_id[seen.id]
+            of_id.pop(uid, None)
+            if not of_id:
+                del self._of_id[seen.id]
+        return seen
+
+    def replace(self, all_of_them: Sequence[Seen]) -> None:
+        """Take the complete list of resources."""
+        present = {seen.uid for seen in all_of_them}
+        for uid in [uid for uid in self._seen if uid not in present]:
+            self.drop(uid)
+        for seen in all_of_them:
+            self.put(seen)
+        self._listed = True
+        self.tell_all()
+
+    def put_pod(self, pod: SeenPod) -> None:
+        """Take a pod."""
+        self._pods[pod.owner] = pod
+        if pod.trouble is not None and pod.trouble.pulling:
+            self._pulling_badly.setdefault(pod.owner, time.monotonic())
+        elif pod.phase not in {"", "Pending"} or pod.trouble is not None:
+            self._pulling_badly.pop(pod.owner, None)
+        self._tell_owner(pod.owner)
+
+    def drop_pod(self, pod: SeenPod) -> None:
+        """Take that a pod is gone."""
+        known = self._pods.get(pod.owner)
+        if known is not None and known.uid == pod.uid:
+            del self._pods[pod.owner]
+            self._pulling_badly.pop(pod.owner, None)
+            self._tell_owner(pod.owner)
+
+    def replace_pods(self, pods: Sequence[SeenPod]) -> None:
+        """Take the complete list of pods."""
+        present = {pod.uid for pod in pods}
+        for known in [pod for pod in self._pods.values() if pod.uid not in present]:
+            self.drop_pod(known)
+        for pod in pods:
+            self.put_pod(pod)
+        self.pods_known = True
+        self.tell_all()
+
+    def _tell_owner(self, uid: str) -> None:
+        seen = self._seen.get(uid)
+        if seen is not None:
+            self.tell(seen.id)
+
+
+class _Sandboxes:
+    """Takes what the watch of sandboxes brings."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def replaced(self, objects: Sequence[Sandbox]) -> None:
+        self._view.replace(_known(map(read_sandbox, objects)))
+
+    def changed(self, item: Sandbox) -> None:
+        seen = read_sandbox(item)
+        if seen is not None:
+            self._view.put(seen)
+            self._view.tell(seen.id)
+
+    def deleted(self, item: Sandbox) -> None:
+        seen = self._view.drop(item.metadata.uid)
+        if seen is not None:
+            self._view.tell(seen.id)
+
+    def lost(self, problem: DriverError) -> None:
+        self._view.lost("sandboxes", problem)
+
+    def resumed(self) -> None:
+        self._view.regained("sandboxes")
+
+
+class _Pods:
+    """Takes what the watch of pods brings. Without it, sandboxes are seen all the same."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._lost = False
+
+    def replaced(self, objects: Sequence[Pod]) -> None:
+        self._view.replace_pods(_known(map(read_pod, objects)))
+
+    def changed(self, item: Pod) -> None:
+        pod = read_pod(item)
+        if pod is not None:
+            self._view.put_pod(pod)
+
+    def deleted(self, item: Pod) -> None:
+        pod = read_pod(item)
+        if pod is not None:
+            self._view.drop_pod(pod)
+
+    def lost(self, problem: DriverError) -> None:
+        if not self._lost:
+            _log.warning("pods cannot be observed", extra={"reason": problem.message})
+        self._lost, self._view.pods_known = True, False
+
+    def resumed(self) -> None:
+        self._lost, self._view.pods_known = False, True
+
+
+def _known(items: Iterable[AnyT | None]) -> list[AnyT]:
+    return [each for each in items if each is not None]

@@ -1,0 +1,435 @@
+"""The rights in ``deploy`` are those that the driver uses: all of them, and no others."""
+
+from __future__ import annotations
+
+import copy
+import json
+import ssl
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+from openshell_compute_k8s import KubernetesDriver
+
+from examples.k8s_compute.tests.deployment import ACCOUNT, AUDIENCE, Object, Tenant, deployed
+from openshell_drivers import SandboxSpec, Secret
+from openshell_drivers.compute import GpuRequest, SandboxTemplate
+from openshell_drivers.server import running
+from openshell_drivers.testing.gateway import (
+    Gateway,
+    GatewayAdmission,
+    GatewayOptions,
+    UserError,
+)
+from tests.peers.kube import Access
+from tests.peers.processes import wait_until
+
+pytestmark = pytest.mark.kube
+
+Right = tuple[str, str, str]
+"""A verb, a group and a resource."""
+
+CLAIM: Final = "notes"
+WITH_CLAIM: Final[Mapping[str, Any]] = {
+    "volumes": [{"name": "notes", "persistent_volume_claim": {"claim_name": CLAIM}}],
+    "containers": {"agent": {"volume_mounts": [{"name": "notes", "mount_path": "/notes"}]}},
+}
+
+
+@asynccontextmanager
+async def gateway_of(
+    tenant: Tenant, socket: Path, workspace: str = "default", **more: Any
+) -> AsyncIterator[Gateway]:
+    """Run the tenant's driver under a gateway that allows ``driver_config`` if the driver does."""
+    config = tenant.config(**more)
+    options = GatewayOptions(
+        admission=GatewayAdmission(allow_driver_config=config.allow_driver_config)
+    )
+    async with (
+        running(KubernetesDriver(config), socket=socket),
+        Gateway(socket, options=options, workspace=workspace) as gateway,
+    ):
+        yield gateway
+
+
+async def live(gateway: Gateway, tenant: Tenant, namespace: str, name: str = "one") -> None:
+    """Take a sandbox through all that a gateway does with one."""
+    await gateway.create(name)
+    await gateway.wait_for(name, "Ready")
+    record = gateway.record(name)
+    assert record is not None
+    pods = tenant.kube.api("GET", f"/api/v1/namespaces/{namespace}/pods")["items"]
+    [pod] = [
+        each["metadata"]["name"]
+        for each in pods
+        if each["metadata"]["annotations"].get("openshell.ai/sandbox-id") == record.id
+    ]
+    token = tenant.kube.service_account_token(
+        namespace, "openshell-sandbox", audiences=[AUDIENCE], pod=pod
+    )
+    assert (await gateway.issue_token(Secret(token))).id == record.id
+    await gateway.stop(name)
+    await gateway.start(name)
+    await gateway.wait_for(name, "Ready")
+    await gateway.delete(name)
+    await gateway.wait_gone(name)
+
+
+def granted(objects: Iterable[Object]) -> set[Right]:
+    """All that roles grant."""
+    return {
+        (verb, group, resource)
+        for each in objects
+        if each["kind"] in {"Role", "ClusterRole"}
+        for rule in each["rules"]
+        for verb in rule["verbs"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+
+
+def used(tenant: Tenant) -> set[Right]:
+    """All that the tenant's account has asked for; what everybody may ask left out.
+
+    A server-side apply that creates is a patch to the audit log; `create` is asked for within.
+    """
+    rights = set()
+    for event in tenant.kube.audited(tenant.name, ACCOUNT):
+        about = event.get("objectRef")
+        if about is None:
+            assert event["requestURI"] == "/apis/agents.x-k8s.io"
+            continue
+        resource = "/".join(filter(None, (about["resource"], about.get("subresource"))))
+        rights.add((event["verb"], about.get("apiGroup", ""), resource))
+        if "fieldManager" in event["requestURI"] and event["responseStatus"]["code"] == 201:
+            rights.add(("create", about.get("apiGroup", ""), resource))
+    return rights
+
+
+def denied(tenant: Tenant) -> set[Right]:
+    """What of it was denied."""
+    return {
+        (event["verb"], event["objectRef"].get("apiGroup", ""), event["objectRef"]["resource"])
+        for event in tenant.kube.audited(tenant.name, ACCOUNT)
+        if event["annotations"].get("authorization.k8s.io/decision") == "forbid"
+    }
+
+
+def cluster_roles(tenant: Tenant) -> list[Object]:
+    """The cluster roles that the tenant's account is bound to, as they are in the cluster."""
+    path = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
+    bound = {
+        each["roleRef"]["name"]
+        for each in tenant.objects
+        if each["kind"] in {"ClusterRoleBinding", "RoleBinding"}
+        and each["roleRef"]["kind"] == "ClusterRole"
+    }
+    return [
+        {"kind": "ClusterRole", **tenant.kube.api("GET", f"{path}/{name}")}
+        for name in sorted(bound)
+    ]
+
+
+def make_claim(kube: Access, namespace: str, workspace: str = "default") -> None:
+    labels = {
+        "openshell.ai/sandbox-attachable": "true",
+        "openshell.ai/sandbox-attachable-workspace": workspace,
+    }
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    kube.api(
+        "POST",
+        f"/api/v1/namespaces/{namespace}/persistentvolumeclaims",
+        {"metadata": {"name": CLAIM, "labels": labels}, "spec": spec},
+    )
+
+
+async def everything(gateway: Gateway, tenant: Tenant, namespace: str) -> None:
+    """Have the driver do all that it can do in one namespace."""
+    await live(gateway, tenant, namespace)
+    template = SandboxTemplate(driver_config=WITH_CLAIM)
+    await gateway.create("two", spec=SandboxSpec(id="", name="two", template=template))
+    await gateway.wait_for("two", "Ready")
+    await gateway.delete("two")
+    await gateway.wait_gone("two")
+
+
+async def test_a_shared_tenant_has_what_it_uses(
+    kube: Access, tmp_path: Path, socket_path: Path
+) -> None:
+    with deployed(kube, tmp_path, "team1") as tenant:
+        make_claim(kube, tenant.name)
+        async with gateway_of(tenant, socket_path, allow_driver_config=True) as gateway:
+            await everything(gateway, tenant, tenant.name)
+            await gateway.create("gpus", gpu=GpuRequest(count=2))
+            await gateway.wait_for("gpus", "Ready")
+            with pytest.raises(UserError, match=r"no node has 9 of nvidia\.com/gpu"):
+                await gateway.create("more", gpu=GpuRequest(count=9))
+        assert denied(tenant) == set()
+        assert used(tenant) == granted([*tenant.objects, *cluster_roles(tenant)])
+
+
+@pytest.mark.parametrize("template", ["team3", "team4"])
+async def test_a_tenant_of_many_namespaces_has_what_it_uses(
+    kube: Access, tmp_path: Path, socket_path: Path, template: str
+) -> None:
+    with deployed(kube, tmp_path, template) as tenant:
+        place = f"{tenant.name}-agents"
+        home = f"/api/v1/namespaces/{tenant.name}"
+        secret = {"metadata": {"name": "openshell-client-tls"}, "stringData": {"tls.key": "canary"}}
+        kube.api("POST", f"{home}/secrets", secret)
+        async with gateway_of(
+            tenant, socket_path, workspace="agents", allow_driver_config=True
+        ) as gateway:
+            await gateway.ensure_workspace("agents")
+            make_claim(kube, place, workspace="agents")
+            await everything(gateway, tenant, place)
+            await gateway.delete_workspace("agents")
+        assert denied(tenant) == set()
+        assert used(tenant) == granted([*tenant.objects, *cluster_roles(tenant)])
+
+
+async def test_sandboxes_may_live_apart_from_the_gateway(
+    kube: Access, tmp_path: Path, socket_path: Path
+) -> None:
+    with deployed(kube, tmp_path, "team2") as tenant:
+        async with gateway_of(tenant, socket_path) as gateway:
+            await live(gateway, tenant, f"{tenant.name}-sandboxes")
+        assert denied(tenant) == set()
+        places = {
+            event["objectRef"].get("namespace")
+            for event in kube.audited(tenant.name, ACCOUNT)
+            if "objectRef" in event
+        }
+        assert places == {None, f"{tenant.name}-sandboxes"}  # none: a TokenReview
+
+
+LEAST: Final = [
+    {
+        "apiGroups": ["agents.x-k8s.io"],
+        "resources": ["sandboxes"],
+        "verbs": ["get", "list", "watch", "create", "patch", "delete"],
+    },
+    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create", "update"]},
+]
+
+
+async def test_without_the_optional_rights_it_serves_and_says_what_is_missing(
+    kube: Access, tmp_path: Path, socket_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with deployed(kube, tmp_path, "team1", rules=LEAST) as tenant:
+        make_claim(kube, tenant.name)
+        async with gateway_of(tenant, socket_path, allow_driver_config=True) as gateway:
+            await gateway.create("one")
+            await gateway.wait_for("one", "Ready")
+            token = tenant.kube.service_account_token(
+                tenant.name, "openshell-sandbox", audiences=[AUDIENCE]
+            )
+            with pytest.raises(UserError, match=r"may not create TokenReviews .RBAC."):
+                await gateway.issue_token(Secret(token))
+            with pytest.raises(UserError, match=r"may not list nodes .RBAC..*check_gpu_capacity"):
+                await gateway.create("gpu", gpu=GpuRequest(count=1))
+            wish = SandboxSpec(
+                id="", name="two", template=SandboxTemplate(driver_config=WITH_CLAIM)
+            )
+            with pytest.raises(UserError, match=r"may not read claim notes .RBAC."):
+                await gateway.create("two", spec=wish)
+            await gateway.stop("one")
+            await gateway.start("one")
+            await gateway.wait_for("one", "Ready")
+            await gateway.delete("one")
+            await gateway.wait_gone("one")
+        assert denied(tenant) == {
+            ("create", "authentication.k8s.io", "tokenreviews"),
+            ("list", "", "nodes"),
+            ("list", "", "pods"),
+            ("list", "", "events"),
+            ("get", "", "persistentvolumeclaims"),
+            ("get", "", "namespaces"),
+        }
+    assert [each.message for each in caplog.records if each.levelname == "WARNING"] == []
+
+
+async def test_update_does_where_patch_is_not_allowed(
+    kube: Access, tmp_path: Path, socket_path: Path
+) -> None:
+    rules = copy.deepcopy(LEAST)
+    rules[0]["verbs"] = ["get", "list", "watch", "create", "update", "delete"]
+    with deployed(kube, tmp_path, "team1", rules=rules) as tenant:
+        async with gateway_of(tenant, socket_path) as gateway:
+            await gateway.create("one")
+            await gateway.wait_for("one", "Ready")
+            await gateway.stop("one")
+            await gateway.start("one")
+            await gateway.wait_for("one", "Ready")
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ("create", "FAILED_PRECONDITION: .* takes no sandbox: the driver's account may not .RBAC."),
+        ("list", "the backend cannot be observed: could not .* account may not .RBAC."),
+    ],
+)
+async def test_without_a_right_that_is_needed_its_user_reads_why(
+    kube: Access, tmp_path: Path, socket_path: Path, missing: str, said: str
+) -> None:
+    rules = copy.deepcopy(LEAST)
+    rules[0]["verbs"].remove(missing)
+    with deployed(kube, tmp_path, "team1", rules=rules) as tenant:
+        async with gateway_of(tenant, socket_path) as gateway:
+            with pytest.raises(UserError, match=said):
+                await gateway.create("one")
+
+
+# What the account may not do.
+
+
+@dataclass(frozen=True)
+class Account:
+    """Who asks the API server with a token of its own."""
+
+    client: httpx.Client
+
+    def ask(self, method: str, path: str, body: object = None) -> httpx.Response:
+        """Ask for something, of which nothing is done."""
+        return self.client.request(
+            method, path, params={"dryRun": "All"}, content=json.dumps(body or {})
+        )
+
+    def may(self, method: str, path: str) -> bool:
+        """Say whether the account may, whatever else is wrong with an empty request."""
+        answer = self.ask(method, path)
+        assert answer.status_code in {200, 400, 403, 404, 409, 415, 422}, answer.text
+        return answer.status_code != 403
+
+
+@pytest.fixture
+def tenants(kube: Access, tmp_path: Path) -> Iterator[tuple[Tenant, Tenant]]:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    with (
+        deployed(kube, tmp_path / "one", "team1") as one,
+        deployed(kube, tmp_path / "two", "team1") as two,
+    ):
+        yield one, two
+
+
+@contextmanager
+def account_of(tenant: Tenant) -> Iterator[Account]:
+    headers = {"Authorization": f"Bearer {tenant.token}", "Content-Type": "application/json"}
+    with httpx.Client(
+        base_url=tenant.kube.server,
+        headers=headers,
+        verify=ssl.create_default_context(cafile=str(tenant.kube.ca_file)),
+        trust_env=False,
+    ) as client:
+        yield Account(client)
+
+
+SANDBOXES: Final = "/apis/agents.x-k8s.io/v1beta1"
+RIGHTS: Final = "/apis/rbac.authorization.k8s.io/v1"
+IN_ANY_NAMESPACE: Final = [
+    ("GET", "/api/v1/namespaces/{}/secrets"),
+    ("GET", "/api/v1/namespaces/{}/secrets/openshell-server-tls"),
+    ("DELETE", "/api/v1/namespaces/{}/secrets/openshell-server-tls"),
+    ("PATCH", "/api/v1/namespaces/{}/secrets/openshell-server-tls"),
+    ("GET", "/api/v1/namespaces/{}/configmaps"),
+    ("POST", "/api/v1/namespaces/{}/pods"),
+    ("DELETE", "/api/v1/namespaces/{}/pods/any"),
+    ("POST", "/api/v1/namespaces/{}/pods/any/exec"),
+    ("GET", "/api/v1/namespaces/{}/pods/any/log"),
+    ("POST", "/api/v1/namespaces/{}/serviceaccounts"),
+    ("POST", "/api/v1/namespaces/{}/serviceaccounts/openshell-sandbox/token"),
+    ("GET", "/api/v1/namespaces/{}/persistentvolumeclaims"),
+    ("DELETE", "/api/v1/namespaces/{}/persistentvolumeclaims/any"),
+    ("DELETE", "/api/v1/namespaces/{}"),
+    ("PATCH", "/api/v1/namespaces/{}"),
+    ("PUT", SANDBOXES + "/namespaces/{}/sandboxes/any"),
+    ("PUT", SANDBOXES + "/namespaces/{}/sandboxes/any/status"),
+    ("DELETE", SANDBOXES + "/namespaces/{}/sandboxes"),
+    ("POST", RIGHTS + "/namespaces/{}/roles"),
+    ("PUT", RIGHTS + "/namespaces/{}/roles/openshell-compute"),
+    ("POST", RIGHTS + "/namespaces/{}/rolebindings"),
+]
+IN_ITS_OWN: Final = [
+    ("GET", SANDBOXES + "/namespaces/{}/sandboxes"),
+    ("POST", SANDBOXES + "/namespaces/{}/sandboxes"),
+    ("DELETE", SANDBOXES + "/namespaces/{}/sandboxes/any"),
+    ("GET", "/api/v1/namespaces/{}/pods"),
+    ("GET", "/api/v1/namespaces/{}/events"),
+    ("POST", "/api/v1/namespaces/{}/secrets"),
+    ("GET", "/api/v1/namespaces/{}/persistentvolumeclaims/any"),
+    ("GET", "/api/v1/namespaces/{}"),
+]
+IN_THE_CLUSTER: Final = [
+    ("GET", "/api/v1/namespaces"),
+    ("POST", "/api/v1/namespaces"),
+    ("GET", "/api/v1/secrets"),
+    ("GET", "/api/v1/pods"),
+    ("GET", "/api/v1/nodes/node-gpu"),
+    ("PATCH", "/api/v1/nodes/node-gpu"),
+    ("GET", SANDBOXES + "/sandboxes"),
+    ("POST", RIGHTS + "/clusterroles"),
+    ("POST", RIGHTS + "/clusterrolebindings"),
+    ("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews"),
+]
+
+
+def test_an_account_has_its_own_namespace_only(tenants: tuple[Tenant, Tenant]) -> None:
+    one, two = (each.name for each in tenants)
+    wanted = [(method, path, one) for method, path in IN_ITS_OWN]
+    wanted += [(method, path, place) for method, path in IN_ANY_NAMESPACE for place in (one, two)]
+    wanted += [(method, path, two) for method, path in IN_ITS_OWN]
+    wanted += [(method, path, "") for method, path in IN_THE_CLUSTER]
+    with account_of(tenants[0]) as account:
+        allowed = [each for each in wanted if account.may(each[0], each[1].format(each[2]))]
+    assert allowed == [(method, path, one) for method, path in IN_ITS_OWN]
+
+
+def sandbox(namespace: str) -> Object:
+    spec = {"podTemplate": {"spec": {"containers": [{"name": "agent", "image": "any"}]}}}
+    return {
+        "apiVersion": "agents.x-k8s.io/v1beta1",
+        "kind": "Sandbox",
+        "metadata": {"name": "any", "namespace": namespace},
+        "spec": spec,
+    }
+
+
+def test_managed_rights_are_confined(kube: Access, tmp_path: Path) -> None:
+    """The cluster role allows all namespaces; the admission policy does not."""
+    with deployed(kube, tmp_path, "team3") as tenant, account_of(tenant) as account:
+        for name, gateway in (("own", tenant.name), ("foreign", "somebody")):
+            labels = {"openshell.ai/gateway-id": gateway}
+            body = {"metadata": {"name": f"{tenant.name}-{name}", "labels": labels}}
+            kube.api("POST", "/api/v1/namespaces", body)
+
+        def confined(method: str, path: str, body: object = None) -> bool:
+            answer = account.ask(method, path, body)
+            assert "cannot" not in answer.text, answer.text
+            return answer.status_code == 422 and "of its own gateway only" in answer.text
+
+        own, foreign = (f"{tenant.name}-{each}" for each in ("own", "foreign"))
+        place = f"{SANDBOXES}/namespaces/{{}}/sandboxes"
+
+        def policy_holds() -> bool:  # it takes the server a moment to load one
+            return confined("POST", place.format("kube-system"), sandbox("kube-system"))
+
+        assert wait_until(policy_holds, 30)
+        assert confined("POST", place.format(foreign), sandbox(foreign))
+        assert not confined("POST", place.format(own), sandbox(own))
+        secret = {"metadata": {"name": "any"}}
+        assert confined("POST", f"/api/v1/namespaces/{foreign}/secrets", secret)
+        assert not confined("POST", f"/api/v1/namespaces/{own}/secrets", secret)
+        assert confined("DELETE", f"/api/v1/namespaces/{foreign}")
+        assert not confined("DELETE", f"/api/v1/namespaces/{own}")
+        unmarked: Object = {"metadata": {"name": f"{tenant.name}-new"}}
+        assert confined("POST", "/api/v1/namespaces", unmarked)
+        unmarked["metadata"]["labels"] = {"openshell.ai/gateway-id": tenant.name}
+        assert not confined("POST", "/api/v1/namespaces", unmarked)
+        for name in (own, foreign):
+            kube.api("DELETE", f"/api/v1/namespaces/{name}")

@@ -1,6 +1,6 @@
 # Every target makes what it needs under the tree first. make help lists them.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo kube test lint types wire-check compat kills matrix bench wire format clean
+.PHONY: help venv demo kube test lint types wire-check compat kills matrix kube-acceptance bench wire format clean
 
 PYTHON_RUN := .venv/bin/python
 
@@ -38,6 +38,9 @@ kills: venv ## every fault of the bare driver against the checks that are to fin
 
 matrix: venv ## the same, and that no other check blames it; an hour
 	$(PYTHON_RUN) -m pytest -n 2 -m matrix
+
+kube-acceptance: venv ## the Kubernetes driver's long tests; ten minutes
+	$(PYTHON_RUN) -m pytest -m 'kube and matrix' examples/k8s_compute
 
 bench: venv ## the benchmarks; a few minutes
 	$(PYTHON_RUN) -m benchmarks.run

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +29,16 @@ class Judgement:
 
 
 async def judge(
-    driver: str, *, profile: Path | None = None, cwd: Path | None = None, **wanted: list[str]
+    driver: str,
+    *,
+    profile: Path | None = None,
+    cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    **wanted: list[str],
 ) -> Judgement:
     """Have an installed driver judged: every check of every profile but performance, under every
     preset, unless `wanted` says otherwise: presets, profiles."""
+    variables = None if environment is None else {**os.environ, **environment}
     with tempfile.TemporaryDirectory(prefix="judge-") as text:
         folder = Path(text)
         events = folder / "events"
@@ -39,7 +47,7 @@ async def judge(
         request.write_text(json.dumps({**_request(driver, profile, folder), **wanted}))
         engine = [sys.executable, "-m", "openshell_drivers.conformance.engine", str(request)]
         async with await anyio.open_process(
-            engine, cwd=cwd, stdout=subprocess.DEVNULL, stderr=None
+            engine, cwd=cwd, env=variables, stdout=subprocess.DEVNULL, stderr=None
         ) as process:
             assert process.stdin is not None
             await process.stdin.send(b"go\n")  # it runs until this is closed

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from openshell_compute_k8s import KubernetesConfig
+from openshell_compute_k8s._holder import Holder
 
 from examples.k8s_compute.tests.world import V1BETA1, World, eventually
 from openshell_drivers import AlreadyExists, SandboxRef, SandboxSpec, Secret
@@ -133,6 +134,29 @@ async def test_what_a_killed_create_left_unfinished_is_no_sandbox_and_in_nobodys
         made = world.only_sandbox()["metadata"]
         assert made["uid"] != left["metadata"]["uid"]
         assert "openshell.ai/unfinished" not in made["labels"]
+
+
+async def test_what_a_killed_driver_left_unfinished_is_removed_by_the_next_one(
+    world: World, socket_path: Path
+) -> None:
+    dead = Holder(**{**asdict(Holder.this()), "pid": "4194305"}).write()
+    alive = Holder.this().write()
+    elsewhere = Holder("elsewhere", "b", "n", "1", "1").write()
+    async with world.caller(socket_path) as caller:
+        for name, holder in (("a", dead), ("b", alive), ("c", elsewhere)):
+            await caller.compute.create_sandbox(SandboxSpec(id=name, name=name, workspace="w"))
+            marks = {
+                "labels": {"openshell.ai/unfinished": "true"},
+                "annotations": {"openshell.ai/creating": holder},
+            }
+            world.patch("sandboxes", f"w--{name}", {"metadata": marks}, group=V1BETA1)
+    async with world.caller(socket_path) as caller:
+
+        def left() -> set[str]:
+            return {each["metadata"]["name"] for each in world.sandboxes()}
+
+        assert await eventually(lambda: left() == {"w--b", "w--c"})
+        assert await caller.compute.list_sandboxes() == ()
 
 
 async def test_launch_authentication_is_split_into_secrets_of_the_sandbox(

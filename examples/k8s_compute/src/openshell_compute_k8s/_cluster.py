@@ -14,6 +14,7 @@ from openshell_compute_k8s._claims import require_attachable
 from openshell_compute_k8s._failures import ApiRefusal, answer, answer_create
 from openshell_compute_k8s._following import Follower
 from openshell_compute_k8s._gpu import GpuCapacity
+from openshell_compute_k8s._holder import Holder
 from openshell_compute_k8s._launch_paths import (
     PUBLIC_KEY,
     SUPERVISOR_KEY,
@@ -21,6 +22,7 @@ from openshell_compute_k8s._launch_paths import (
     supervisor_secret,
 )
 from openshell_compute_k8s._names import (
+    HOLDER,
     UNFINISHED,
     identity_annotations,
     own_labels,
@@ -77,7 +79,17 @@ class Cluster:
         """Tell the feed what the cluster shows, for ever."""
         scope = self._workspaces.scope
         follower = Follower(self._api, self._sandboxes, self._config, scope)
-        await follower.follow(feed, self._view)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._prepare)
+            await follower.follow(feed, self._view)
+
+    async def _prepare(self) -> None:
+        """Read what the first create would have to wait for."""
+        if self._config.pod.security.uid is None and self._workspaces.scope:
+            try:
+                await self._workspaces.annotations(self._workspaces.scope)
+            except DriverError:
+                return  # the create will ask itself
 
     async def close(self) -> None:
         """Close all connections."""
@@ -131,6 +143,7 @@ class Cluster:
         version = await self._sandboxes.version()
         labels, name = own_labels(spec, self._config), resource_name(spec)
         notes = identity_annotations(spec)
+        passing = {} if launch is None else {HOLDER: Holder.this().write()}
         scc = {}
         if self._config.pod.security.uid is None:
             scc = dict(await self._workspaces.annotations(namespace))
@@ -142,7 +155,7 @@ class Cluster:
                 "name": name,
                 "namespace": namespace,
                 "labels": labels if launch is None else {**labels, UNFINISHED: "true"},
-                "annotations": {**notes, **passing_annotations(spec)},
+                "annotations": {**notes, **passing, **passing_annotations(spec)},
             },
             "spec": {
                 **self._sandboxes.running(launch is None),

@@ -12,7 +12,8 @@ import anyio
 from openshell_compute_k8s._api import Api
 from openshell_compute_k8s._events import Events
 from openshell_compute_k8s._failures import ApiRefusal, answer
-from openshell_compute_k8s._names import UNFINISHED, selector, unlabelled_selector
+from openshell_compute_k8s._holder import Holder
+from openshell_compute_k8s._names import HOLDER, UNFINISHED, selector, unlabelled_selector
 from openshell_compute_k8s._objects import Event, Metadata, Object, Page, Pod, Sandbox
 from openshell_compute_k8s._reflector import Reflector
 from openshell_compute_k8s._sandbox_api import SandboxApi
@@ -121,9 +122,9 @@ class Follower:
             await anyio.sleep(_TIDY)
 
     async def _remove_abandoned(self) -> None:
-        """A create ends within minutes; what is unfinished after that has lost its driver."""
+        """Remove what has lost its driver: that has ended, or a create would be over by now."""
         for about in await self._list(selector(self._config, finished=False)):
-            if UNFINISHED in about.labels and _age(about) > _ABANDONED:
+            if UNFINISHED in about.labels and (_is_orphan(about) or _age(about) > _ABANDONED):
                 _log.warning("removing what a create left unfinished", extra={"object": about.name})
                 await self._sandboxes.delete(about)
 
@@ -157,6 +158,11 @@ async def _lapsing(view: View) -> None:
     while True:
         await anyio.sleep(_LAPSE)
         view.lapse()
+
+
+def _is_orphan(about: Metadata) -> bool:
+    holder = Holder.read(about.annotations.get(HOLDER, ""))
+    return holder is not None and holder.is_dead()
 
 
 def _age(about: Metadata) -> timedelta:

@@ -26,6 +26,8 @@ UNFINISHED: Final = "openshell.ai/unfinished"
 """A label of what a create has not completed: it is no sandbox yet, to nobody."""
 
 
+HOLDER: Final = "openshell.ai/creating"
+"""An annotation of the same: the process that is at it."""
 AWAITS: Final = "openshell.ai/awaits-attachment"
 """An annotation: the pod template has the wish to wait for the creating client, which holds for the
 create only (COMP01-IN-04)."""

@@ -107,7 +107,9 @@ class Reflector(Generic[ObjectT]):
                 await self._list()
             await self._watch()
         except ApiRefusal as refusal:
-            if refusal.code == _GONE:  # listed anew; what is known is good unless that fails
+            if (
+                refusal.code == _GONE and self._version
+            ):  # listed anew; what is known is good unless that fails
                 self._version = ""
                 return _FORGOTTEN
             return answer(refusal, "watch")

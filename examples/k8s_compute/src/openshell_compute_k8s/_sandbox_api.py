@@ -9,7 +9,7 @@ import anyio
 from openshell_compute_k8s._api import MERGE_PATCH, Api, Interrupted
 from openshell_compute_k8s._environment import for_restart
 from openshell_compute_k8s._failures import ApiRefusal, answer, answer_create
-from openshell_compute_k8s._names import AWAITS, UNFINISHED, identity_of, selector_of
+from openshell_compute_k8s._names import AWAITS, HOLDER, UNFINISHED, identity_of, selector_of
 from openshell_compute_k8s._objects import Group, Metadata, Object, Sandbox
 from openshell_compute_k8s._urls import GROUP, VERSIONS, core, group
 from openshell_compute_k8s.config import KubernetesConfig
@@ -129,7 +129,8 @@ class SandboxApi:
 
     async def finish(self, about: Metadata) -> None:
         """Take the mark off what a create has completed, and let it run."""
-        change = {"metadata": {"labels": {UNFINISHED: None}}, "spec": self.running(True)}
+        marks = {"labels": {UNFINISHED: None}, "annotations": {HOLDER: None}}
+        change = {"metadata": marks, "spec": self.running(True)}
         await self._change(about, change)
 
     async def run(self, about: Metadata, wanted: bool) -> None:

@@ -15,7 +15,7 @@ import anyio
 
 from openshell_compute_k8s._objects import Pod, Sandbox
 from openshell_compute_k8s._seen import Seen, SeenPod, observe, read_pod, read_sandbox
-from openshell_drivers import DriverError, ObservedSandbox, SandboxFeed
+from openshell_drivers import DriverError, ObservedSandbox, PermissionDenied, SandboxFeed
 
 AnyT = TypeVar("AnyT")
 
@@ -28,17 +28,20 @@ class View:
     def __init__(self, *, pull_patience: float) -> None:
         self._patience = pull_patience
         self._sight = anyio.Event()
+        self._changes: dict[str, anyio.Event] = {}
         self.begin(SandboxFeed())
 
     def begin(self, feed: SandboxFeed) -> None:
         """Know nothing, and tell this feed from now on."""
+        for waiting in self._changes.values():
+            waiting.set()
         self._feed = feed
         self._seen: dict[str, Seen] = {}
         self._of_id: dict[str, dict[str, None]] = {}
         self._of_name: dict[tuple[str, str], str] = {}
         self._pods: dict[str, SeenPod] = {}
         self._pulling_badly: dict[str, float] = {}
-        self._changes: dict[str, anyio.Event] = {}
+        self._changes = {}
         self._listed = False
         self._lost: dict[str, str] = {"sandboxes": ""}  # until the watch stands
         self.pods_known = False
@@ -216,6 +219,12 @@ class View:
         self.pods_known = True
         self.tell_all()
 
+    def forget_pods(self) -> None:
+        """Take that pods may not be seen any more: what was known of them does not hold."""
+        self._pods.clear()
+        self._pulling_badly.clear()
+        self.tell_all()
+
     def _tell_owner(self, uid: str) -> None:
         seen = self._seen.get(uid)
         if seen is not None:
@@ -273,6 +282,8 @@ class _Pods:
         if not self._lost:
             _log.warning("pods cannot be observed", extra={"reason": problem.message})
         self._lost, self._view.pods_known = True, False
+        if isinstance(problem, PermissionDenied):
+            self._view.forget_pods()
 
     def resumed(self) -> None:
         self._lost, self._view.pods_known = False, True

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,3 +42,16 @@ def socket_path(short_dir: Path) -> Path:
 def world(kube: Access, namespace: str) -> World:
     """A namespace of the test's own in the run's cluster."""
     return World(kube, namespace)
+
+
+@pytest.fixture(autouse=True)
+def _collected(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let go of connections that were cancelled in the midst of TLS's greeting.
+
+    The HTTP library leaves those to the garbage collector, which would complain in a later test.
+    """
+    yield
+    if request.node.get_closest_marker("kube"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()

@@ -112,3 +112,8 @@ def test_secrets_of_tls_are_listed() -> None:
     assert listed(layout="single", secret="one") == ("one",)
     assert listed(layout="split", ca_secret="ca", client_secret="own") == ("ca", "own")
     assert listed(layout="split", ca_secret="ca") == ("ca",)
+
+
+def test_the_schema_can_be_printed_whole() -> None:
+    schema = KubernetesConfig.model_json_schema()  # a warning of pydantic's is an error here
+    assert {"pod", "workspaces", "gateway_id"} <= set(schema["properties"])

@@ -203,6 +203,12 @@ class Instance:
         except VerbFailed as error:
             raise TargetNotReady(str(error)) from None
 
+    @property
+    def torn_down(self) -> bool:
+        """Whether the profile makes backends, and this one is not there."""
+        made = bool(self._profile.backend.setup) and not self.attached
+        return made and not self._is_set_up.exists()
+
     async def tear_down(self) -> None:
         """Have the backend removed, if there is one and the profile says how."""
         command = self._profile.backend.teardown

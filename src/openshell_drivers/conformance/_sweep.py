@@ -158,6 +158,9 @@ async def _at(leftover: Leftover, socket: Path, rows: Sequence[_Row]) -> list[st
         return []  # its backend was in there
     ledger = Ledger(leftover.path.parent, leftover.run)
     instance = Instance(target, leftover.profile, home, ledger)
+    if instance.torn_down:
+        ledger.close(clean=False)
+        return []
     if not target.attached:
         _drop_stale(socket)
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,9 +21,10 @@ from tests.peers.kube import components
 from tests.peers.kube.access import Access, ApiError
 from tests.peers.kube.dist import ensure_kubernetes, kubernetes_folder
 from tests.peers.kube.programs import Programs
-from tests.peers.processes import PeerFailed
+from tests.peers.processes import LOOPBACK, PeerFailed, wait_until
 
 START_TIMEOUT = 120.0
+_PATIENCE = 20.0
 _API = "kube-apiserver"
 _NODES = "kwok"
 _SANDBOXES = "/apis/agents.x-k8s.io"
@@ -203,10 +205,22 @@ class Cluster(Access):
             "metadata": {"name": name},
             "spec": {"podTemplate": {"spec": {"containers": [container]}}},
         }
+        # Conversions that fail before the webhook listens are tried again only much later.
+        self._programs.wait_for("the conversion webhook", self._webhook_listens, timeout)
         self.api("POST", f"{_SANDBOXES}/v1beta1/namespaces/{namespace}/sandboxes", sandbox)
         path = f"{_SANDBOXES}/v1alpha1/namespaces/{namespace}/sandboxes/{name}"
+        if not wait_until(lambda: self._sandbox_ready(path), _PATIENCE):
+            self._stop_controllers()  # one of them has missed its start
+            self._start_controllers()
         self._programs.wait_for("the first sandbox", lambda: self._sandbox_ready(path), timeout)
         self.api("DELETE", f"/api/v1/namespaces/{namespace}")
+
+    def _webhook_listens(self) -> bool:
+        try:
+            with socket.create_connection((LOOPBACK, self._layout.webhook_port), timeout=1):
+                return True
+        except OSError:
+            return False
 
     def _sandbox_ready(self, path: str) -> bool:
         try:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import anyio
 import httpx2 as httpx
 import msgspec
+import yaml
 from lightkube.config.client_adapter import ConnectionParams
-from lightkube.config.kubeconfig import KubeConfig
+from lightkube.config.kubeconfig import KubeConfig, SingleConfig
 from lightkube.core.exceptions import ConfigError as KubeconfigError
 
 from openshell_compute_k8s._failures import ApiRefusal, read_refusal
@@ -42,6 +44,7 @@ _PAGE: Final = "250"
 _LARGEST: Final = 64 * 2**20
 _AGAIN: Final = Backoff(attempts=4, delay=0.2, factor=2.5, maximum=2.0, jitter=0.5)
 _CONNECTIONS: Final = 24
+_UNREADABLE: Final = (KeyError, OSError, ValueError, TypeError)
 _log: Final = logging.getLogger("openshell_compute_k8s")
 
 
@@ -101,11 +104,12 @@ class Api:
                 params = ConnectionParams(timeout=httpx.Timeout(config.request_timeout))
                 wanted: dict[str, Any] = params.httpx_params(single)
                 wanted["token_file"] = single.user and single.user.token_file
+                wanted["headers"] = _impersonating(single)
                 if wanted["token_file"]:
                     # lightkube reads it again only after a 401; `TokenFile` follows each rotation.
                     wanted["auth"] = None
                 return single.namespace or "default", wanted
-        except (KubeconfigError, KeyError, OSError, ValueError, TypeError):
+        except (KubeconfigError, yaml.YAMLError, AttributeError, *_UNREADABLE):
             pass
         # Out here what was read, which may hold credentials, is forgotten.
         raise FailedPrecondition("there is no usable configuration of a cluster")
@@ -250,6 +254,26 @@ class _Request(msgspec.Struct, frozen=True):
     query: dict[str, str]
     content: bytes | None
     media: str
+
+
+def _impersonating(single: SingleConfig) -> list[tuple[str, str]]:
+    """Read whom a kubeconfig's user acts as, which lightkube does not look at."""
+    if single.fname is None:
+        return []
+    document = yaml.safe_load(Path(single.fname).read_text()) or {}
+    for each in document.get("users", []):
+        if each.get("name") == single.context.user:
+            user = each.get("user") or {}
+            groups = [("Impersonate-Group", str(group)) for group in user.get("as-groups") or ()]
+            one = [
+                (header, str(user[key]))
+                for key, header in (("as", "Impersonate-User"), ("as-uid", "Impersonate-Uid"))
+                if user.get(key)
+            ]
+            if user.get("as-user-extra"):
+                raise ValueError("not supported")
+            return [*one, *groups]
+    return []
 
 
 def quiet() -> None:

@@ -128,7 +128,10 @@ class Cluster:
         Until all is there it is marked as unfinished, and no sandbox to anybody; killed in between,
         it is removed later.
         """
-        namespace = await self._workspaces.usable(spec.workspace)
+        async with self._workspaces.use(spec.workspace) as namespace:
+            return await self._create_in(namespace, spec)
+
+    async def _create_in(self, namespace: str, spec: SandboxSpec) -> str:
         launch = spec.launch_authentication
         parts = None if launch is None else LaunchAuthentication.parse(launch)
         about = await self._post(namespace, await self._resource(spec, namespace, parts))
@@ -177,10 +180,11 @@ class Cluster:
             try:
                 return await self._sandboxes.create(namespace, body, notes[SANDBOX_ID])
             except ApiRefusal as refusal:
+                if refusal.missing_namespace or refusal.ending_namespace:
+                    self._workspaces.forget(namespace)
                 if not refusal.missing_namespace:
                     raise
-                self._workspaces.forget(namespace)
-                await self._workspaces.usable(notes[SANDBOX_WORKSPACE])
+                await self._workspaces.make_usable(notes[SANDBOX_WORKSPACE])
                 return await self._sandboxes.create(namespace, body, notes[SANDBOX_ID])
         except ApiRefusal as refusal:
             raise answer_create(refusal, "sandbox", namespace) from None
@@ -326,9 +330,7 @@ class Cluster:
 
     async def delete_workspace(self, workspace: str) -> None:
         """Remove it again, if it is empty."""
-        namespace = self._workspaces.namespace_of(workspace)
-        count = (await self._sight()).in_namespace(namespace)
-        await self._workspaces.delete(workspace, sandboxes=count)
+        await self._workspaces.delete(workspace, self._sandboxes.is_empty)
 
     async def authenticate(self, credential: Secret) -> AuthenticatedSandbox:
         """Find the sandbox whose pod a service-account token is bound to."""

@@ -32,6 +32,10 @@ _QUOTA: Final = re.compile(
 )
 _POD_SECURITY: Final = re.compile(r'violates PodSecurity "[a-z0-9:.-]{1,60}"')
 _POLICY: Final = re.compile(r"ValidatingAdmissionPolicy '([a-z0-9.-]{1,253})'")
+_MISSING: Final = re.compile(
+    r'(?:serviceaccount|RuntimeClass|runtimeclass\.node\.k8s\.io) "[a-z0-9.-]{1,253}" not found'
+    r"|no PriorityClass with name [a-z0-9.-]{1,253} was found"
+)
 _CANNOT: Final = re.compile(r'cannot ([a-z]{1,20}) resource "([a-z./-]{1,100})"')
 _NAMESPACE_ENDS: Final = "because it is being terminated"
 _FIELD: Final = re.compile(r"[A-Za-z0-9_.\[\]/-]{1,200}")
@@ -85,6 +89,16 @@ def quota_text(message: str) -> str:
     return found[0] if found else ""
 
 
+def known_text(message: str) -> str:
+    """Give what a controller's message says that a user can act on, and nothing else of it."""
+    if quota := quota_text(message):
+        return quota
+    for pattern in (_POD_SECURITY, _MISSING):
+        if found := pattern.search(message):
+            return found[0]
+    return ""
+
+
 def answer(refusal: ApiRefusal, doing: str) -> DriverError:
     """Give the error for a call, `doing` what it did: "read the claim"."""
     kinds: dict[int, type[DriverError]] = {
@@ -112,7 +126,7 @@ def answer_create(refusal: ApiRefusal, what: str, namespace: str) -> DriverError
 
 def _why(refusal: ApiRefusal) -> str:
     message = refusal.status.message
-    if refusal.code in {403, 422} and (policy := _POLICY.search(message)):
+    if refusal.code < 500 and (policy := _POLICY.search(message)):
         return f"the cluster's admission policy {policy[1]} denies it"
     if refusal.code == 403:
         return _forbidden(refusal, message)

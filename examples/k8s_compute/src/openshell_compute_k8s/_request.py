@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from openshell_compute_k8s._paths import lies_in, overlaps
 from openshell_compute_k8s._rules import (
@@ -58,7 +58,7 @@ class PlatformOptions(DriverConfig):
     """The keys of ``platform_config`` that are honoured (COMP-IN-05)."""
 
     runtime_class_name: MaybeName = ""
-    annotations: Annotations = Frozen()
+    annotations: Annotations = Field(default_factory=Frozen)
     resources_raw: RawResources = RawResources()
 
 

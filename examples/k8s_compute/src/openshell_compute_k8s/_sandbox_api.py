@@ -9,8 +9,15 @@ import anyio
 from openshell_compute_k8s._api import MERGE_PATCH, Api, Interrupted
 from openshell_compute_k8s._environment import for_restart
 from openshell_compute_k8s._failures import ApiRefusal, answer, answer_create
-from openshell_compute_k8s._names import AWAITS, HOLDER, UNFINISHED, identity_of, selector_of
-from openshell_compute_k8s._objects import Group, Metadata, Object, Sandbox
+from openshell_compute_k8s._names import (
+    AWAITS,
+    HOLDER,
+    UNFINISHED,
+    identity_of,
+    selector,
+    selector_of,
+)
+from openshell_compute_k8s._objects import Group, Metadata, Object, Page, Sandbox
 from openshell_compute_k8s._urls import GROUP, VERSIONS, core, group
 from openshell_compute_k8s.config import KubernetesConfig
 from openshell_drivers import (
@@ -193,6 +200,15 @@ class SandboxApi:
             raise answer(refusal, "look for the sandbox") from None
         named = [(identity_of(each.metadata), each.metadata) for each in found]
         return [about for identity, about in named if identity and identity.id == sandbox_id]
+
+    async def is_empty(self, namespace: str) -> bool:
+        """Whether the API server has no sandbox of this gateway in a namespace, finished or not."""
+        query = {"labelSelector": selector(self._config, finished=None), "limit": "1"}
+        try:
+            page = await self._api.get(await self.path(namespace), Page[Object], query)
+        except ApiRefusal as refusal:
+            raise answer(refusal, "look for sandboxes") from None
+        return not page.items
 
     async def delete(self, about: Metadata) -> None:
         """Have this very object removed, after all that belongs to it. Gone already is as good.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, get_args
 
-from openshell_compute_k8s._failures import quota_text
+from openshell_compute_k8s._failures import known_text
 from openshell_compute_k8s._names import AWAITS, identity_of
 from openshell_compute_k8s._objects import Condition, ContainerStatus, Pod, Sandbox
 from openshell_drivers import ObservedSandbox, SandboxState
@@ -223,7 +223,7 @@ def _message(seen: Seen, ready: Condition) -> str:
     if scheduled is not None and scheduled.status == "False":
         return f"{scheduled.reason}: {scheduled.message}"
     if ready.reason == "ReconcilerError":
-        return quota_text(ready.message) or "the sandbox controller reports an error"
+        return known_text(ready.message) or "the sandbox controller reports an error"
     return ready.message if ready.reason == "DependenciesNotReady" else ""
 
 

@@ -68,10 +68,6 @@ class View:
         """Give the sandbox that an event is about, by the name of its resource or its pod."""
         return self._seen.get(self._of_name.get((namespace, name), ""))
 
-    def in_namespace(self, namespace: str) -> int:
-        """Count the sandboxes in a namespace."""
-        return sum(seen.namespace == namespace for seen in self._seen.values())
-
     async def changed(self, sandbox_id: str) -> None:
         """Wait until something about a sandbox changes."""
         await self._changes.setdefault(sandbox_id, anyio.Event()).wait()

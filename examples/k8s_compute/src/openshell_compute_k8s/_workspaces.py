@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -43,6 +45,9 @@ class Workspaces:
         self._ready: set[str] = set()
         self._notes: dict[str, tuple[float, Mapping[str, str]]] = {}
         self._making = anyio.Lock()
+        self._turns = anyio.Condition()
+        self._users: Counter[str] = Counter()
+        self._deleting: set[str] = set()
 
     @property
     def scope(self) -> str:
@@ -64,18 +69,49 @@ class Workspaces:
             raise InvalidArgument("the workspace's name cannot be that of a namespace")
         return object_name("", workspace, prefix=self._rules.prefix)
 
-    async def usable(self, workspace: str) -> str:
-        """Give the namespace of a workspace, for a create.
+    @asynccontextmanager
+    async def use(self, workspace: str) -> AsyncIterator[str]:
+        """Give the namespace of a workspace for a create, and keep it from being deleted meanwhile.
 
         Managed, it is made if it is missing (COMP-CREATE-10). Raises `FailedPrecondition` if it may
         not be used.
         """
         name = self.namespace_of(workspace)
+        async with self._turns:
+            while name in self._deleting:
+                await self._turns.wait()
+            self._users[name] += 1
+        try:
+            await self.make_usable(workspace)
+            yield name
+        finally:
+            with anyio.CancelScope(shield=True):
+                async with self._turns:
+                    self._users[name] -= 1
+                    self._turns.notify_all()
+
+    @asynccontextmanager
+    async def _alone(self, name: str) -> AsyncIterator[None]:
+        """Hold a namespace that nobody creates in."""
+        async with self._turns:
+            while name in self._deleting or self._users[name]:
+                await self._turns.wait()
+            self._deleting.add(name)
+        try:
+            yield
+        finally:
+            with anyio.CancelScope(shield=True):
+                async with self._turns:
+                    self._deleting.discard(name)
+                    self._turns.notify_all()
+
+    async def make_usable(self, workspace: str) -> None:
+        """See to it that the namespace of a workspace is there and may be used."""
+        name = self.namespace_of(workspace)
         if self._rules.mode == "operator":
             await self._require_allowed(name)
         elif self._rules.mode == "managed" and name not in self._ready:
             await self.ensure(workspace)
-        return name
 
     async def require_usable(self, workspace: str) -> None:
         """Refuse a workspace that `usable` would refuse, and make nothing."""
@@ -112,8 +148,8 @@ class Workspaces:
             await self._make(name, workspace or self._rules.default)
             self._ready.add(name)
 
-    async def delete(self, workspace: str, *, sandboxes: int) -> None:
-        """Remove a namespace that was made here, if nothing of this gateway is in it.
+    async def delete(self, workspace: str, is_empty: Callable[[str], Awaitable[bool]]) -> None:
+        """Remove a namespace that was made here, if the API server has no sandbox in it.
 
         One that is not there is no error, and one of somebody else is left alone (COMP-WS-03). The
         one that was looked at is removed, and no successor of its name.
@@ -121,15 +157,19 @@ class Workspaces:
         if self._rules.mode != "managed":
             return
         name = self.namespace_of(workspace)
-        self._ready.discard(name)
-        found = await self._read(name)
-        if found is None or not self._is_ours(found, workspace):
-            return
-        if sandboxes:
-            raise FailedPrecondition("the workspace still has sandboxes")
+        async with self._alone(name):
+            self._ready.discard(name)
+            found = await self._read(name)
+            if found is None or not self._is_ours(found, workspace or self._rules.default):
+                return
+            if not await is_empty(name):
+                raise FailedPrecondition("the workspace still has sandboxes")
+            await self._remove(found)
+
+    async def _remove(self, found: Metadata) -> None:
         body = {"preconditions": {"uid": found.uid}, "propagationPolicy": "Background"}
         try:
-            await self._api.call("DELETE", namespace(name), Object, body=body, again=True)
+            await self._api.call("DELETE", namespace(found.name), Object, body=body, again=True)
         except ApiRefusal as refusal:
             if refusal.code not in {404, 409}:
                 raise answer(refusal, "delete the workspace's namespace") from None

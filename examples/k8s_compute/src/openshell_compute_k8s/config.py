@@ -30,6 +30,9 @@ WorkspaceMode = Literal["shared", "managed", "operator"]
 DEFAULT_IMAGE: Final = "ghcr.io/nvidia/openshell-community/sandboxes/base:latest"
 
 
+_PRIVILEGED: Final = {"pod-security.kubernetes.io/enforce": "privileged"}
+
+
 class WorkspacesConfig(DriverConfig):
     """How a gateway's workspaces become namespaces."""
 
@@ -59,9 +62,9 @@ class WorkspacesConfig(DriverConfig):
         "openshift.io/sa.scc.uid-range",
     )
     """managed: annotations of the driver's namespace that a workspace's gets, too."""
-    namespace_labels: Labels = Frozen({"pod-security.kubernetes.io/enforce": "privileged"})
+    namespace_labels: Labels = Field(default_factory=lambda: Frozen(_PRIVILEGED))
     """managed: labels of every workspace's namespace."""
-    gateway_pods: Labels = Frozen()
+    gateway_pods: Labels = Field(default_factory=Frozen)
     """managed: labels of the gateway's pods in `KubernetesConfig.namespace`: a NetworkPolicy lets
     only these reach sandboxes, at port `ssh_port`. Empty: no NetworkPolicy."""
     ssh_port: Annotated[int, Field(ge=1, le=65535)] = 2222
@@ -94,7 +97,7 @@ class KubernetesConfig(DriverConfig):
     adopt_unlabelled: bool = False
     """Take over, once at start, sandboxes of the driver that no gateway is named for."""
     workspaces: WorkspacesConfig = WorkspacesConfig()
-    extra_labels: Labels = Frozen()
+    extra_labels: Labels = Field(default_factory=Frozen)
     """Of every sandbox and its pod, as ``kagenti.io/team``."""
     default_image: Image = DEFAULT_IMAGE
     """For a request without an image."""

@@ -77,7 +77,7 @@ class ContainersOptions(DriverConfig):
 class PodOptions(DriverConfig):
     """How the pod is scheduled and run."""
 
-    node_selector: Labels = Frozen()
+    node_selector: Labels = Field(default_factory=Frozen)
     runtime_class_name: MaybeName = ""
     priority_class_name: MaybeName = ""
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=_MOST)] = ()

@@ -93,9 +93,9 @@ class PodConfig(DriverConfig):
     telemetry: bool = False
     """Let supervisors send usage data to NVIDIA. Unlike in the gateway's own driver, off until
     somebody wants it."""
-    environment: Environment = Frozen()
+    environment: Environment = Field(default_factory=Frozen)
     """More variables, as ``ANTHROPIC_BASE_URL``; over those of the user."""
-    environment_from_secrets: Items[SecretKeyRef] = Frozen()
+    environment_from_secrets: Items[SecretKeyRef] = Field(default_factory=Frozen)
     """More variables whose values the kubelet takes from Secrets."""
 
     image_pull_policy: PullPolicy = ""
@@ -115,10 +115,10 @@ class PodConfig(DriverConfig):
     """For requests that name none."""
     priority_class: MaybeName = ""
     """For requests that name none."""
-    node_selector: Labels = Frozen()
+    node_selector: Labels = Field(default_factory=Frozen)
     """Where sandboxes may run; a request may narrow it."""
     tolerations: tuple[Toleration, ...] = ()
-    annotations: Annotations = Frozen()
+    annotations: Annotations = Field(default_factory=Frozen)
     """Of every pod; over those of the user."""
     host_aliases: tuple[HostAlias, ...] = ()
     ndots: Annotated[int, Field(ge=0, le=15)] | None = 1

@@ -49,9 +49,9 @@ def _clamped(seconds: int) -> int:
 class ResourcesConfig(DriverConfig):
     """Amounts by resource: ``cpu``, ``memory``, ``ephemeral-storage``, ``example.com/device``."""
 
-    requests: Quantities = Frozen()
+    requests: Quantities = Field(default_factory=Frozen)
     """What is reserved. What has a limit only is requested as much."""
-    limits: Quantities = Frozen()
+    limits: Quantities = Field(default_factory=Frozen)
     """What cannot be exceeded."""
 
     @model_validator(mode="after")

@@ -35,7 +35,7 @@ def profile() -> Profile:
             },
             "compute": {
                 "unpullable": {"template": {"image": "conformance/unpullable"}},
-                "refused": {"resource_requirements": {"gpu": {"count": 4096}}},
+                "refused": {"template": {"platform_config": {"volume_claim_templates": {}}}},
                 "lengthy": {"template": {"image": "conformance/slow"}},
                 "timeouts": {"ready": 60, "stopped": 60, "gone": 60},
                 "max_sandboxes": 40,  # a few at a time: all of a cluster is on one machine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import secrets
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from lightkube.config.kubeconfig import KubeConfig
+from lightkube.core.exceptions import ConfigError
 
 from openshell_compute_k8s.conformance._direct import Answer, Api, ApiRefused, SetupFailed, until
 
@@ -24,9 +26,11 @@ class Setup:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        found = KubeConfig.from_env().get()
+        found = None
+        with contextlib.suppress(ConfigError, KeyError, OSError, ValueError):
+            found = KubeConfig.from_env().get()
         if found is None or found.user is None:
-            raise SetupFailed("$KUBECONFIG has no current context")
+            raise SetupFailed("$KUBECONFIG names no cluster")
         self._config, self._user, self._cluster = found, found.user, found.cluster
         self._namespace = f"openshell-conformance-{secrets.token_hex(4)}"
 

@@ -271,8 +271,8 @@ async def test_update_does_where_patch_is_not_allowed(
 @pytest.mark.parametrize(
     ("missing", "said"),
     [
-        ("create", "FAILED_PRECONDITION: .* takes no sandbox: .* account may not create sandboxes .RBAC."),
-        ("list", "the backend cannot be observed: could not .* account may not list sandboxes .RBAC."),
+        ("create", "FAILED_PRECONDITION: .* takes no sandbox: .* may not create sandboxes .RBAC."),
+        ("list", "the backend cannot be observed: .* may not list sandboxes .RBAC."),
     ],
 )
 async def test_without_a_right_that_is_needed_its_user_reads_why(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Final
 
 import anyio
@@ -92,25 +93,40 @@ class SandboxApi:
         free. Raises `ApiRefusal` or as `Api.call`.
         """
         path = await self.path(namespace)
-        broken = False
-        with anyio.move_on_after(_NAME_IS_FREE):
-            for delay in _GOING:
-                try:
-                    return (await self._api.call("POST", path, Object, body=body)).metadata
-                except Interrupted:
-                    if broken:
-                        raise
-                    broken = True
-                except ApiRefusal as refusal:
-                    there = await self._in_the_way(refusal, namespace, body)
-                    if there is not None and _is_of(there, sandbox_id):
-                        if broken and not there.deletion_timestamp:
-                            return there
-                        await self._clear_unfinished(there)
-                    elif there is not None and not there.deletion_timestamp:
-                        raise
-                await anyio.sleep(delay)
-        return (await self._api.call("POST", path, Object, body=body)).metadata
+        broken, until = False, time.monotonic() + _NAME_IS_FREE
+        delays = iter(_GOING)
+        while True:
+            try:
+                return (await self._api.call("POST", path, Object, body=body)).metadata
+            except Interrupted:
+                if broken:
+                    raise
+                broken = True
+            except ApiRefusal as refusal:
+                there = await self._in_the_way(refusal, namespace, body)
+                if there is not None and await self._is_made(there, refusal, sandbox_id, broken):
+                    return there
+                if time.monotonic() > until:
+                    raise
+            await anyio.sleep(next(delays))
+
+    async def _is_made(
+        self, there: Metadata, refusal: ApiRefusal, sandbox_id: str, broken: bool
+    ) -> bool:
+        """Whether what has the name is what a try that broke has made. False if it is going.
+
+        Raises the refusal if it stays.
+        """
+        if there.deletion_timestamp:
+            return False
+        if not _is_of(there, sandbox_id):
+            raise refusal
+        if broken:
+            return True
+        if UNFINISHED not in there.labels:
+            raise AlreadyExists("the sandbox exists already")
+        await self.delete(there)
+        return False
 
     async def _in_the_way(
         self, refusal: ApiRefusal, namespace: str, body: dict[str, Any]
@@ -125,14 +141,6 @@ class SandboxApi:
             if missing.code == 404:
                 return None
             raise
-
-    async def _clear_unfinished(self, there: Metadata) -> None:
-        """Remove what nobody will finish. Raises `AlreadyExists` for what is a sandbox."""
-        if there.deletion_timestamp:
-            return
-        if UNFINISHED not in there.labels:
-            raise AlreadyExists("the sandbox exists already")
-        await self.delete(there)
 
     async def finish(self, about: Metadata) -> None:
         """Take the mark off what a create has completed, and let it run."""

@@ -88,6 +88,8 @@ class Workspaces:
             with anyio.CancelScope(shield=True):
                 async with self._turns:
                     self._users[name] -= 1
+                    if not self._users[name]:
+                        del self._users[name]
                     self._turns.notify_all()
 
     @asynccontextmanager

@@ -1,0 +1,90 @@
+"""A create whose answer was lost finds what it has made, and nobody else's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+import pytest
+from openshell_compute_k8s import KubernetesConfig
+from openshell_compute_k8s._api import Api
+from openshell_compute_k8s._failures import ApiRefusal
+from openshell_compute_k8s._sandbox_api import SandboxApi
+
+from openshell_drivers import AlreadyExists
+
+BODY: dict[str, Any] = {"metadata": {"name": "w--one"}}
+TAKEN = {"code": 409, "reason": "AlreadyExists"}
+LOST = None
+"""No answer at all: the connection ends."""
+
+
+def made(sandbox_id: str, **about: Any) -> dict[str, Any]:
+    """A resource that is there."""
+    notes = {"openshell.ai/sandbox-id": sandbox_id}
+    return {"metadata": {"name": "w--one", "uid": sandbox_id, "annotations": notes, **about}}
+
+
+@asynccontextmanager
+async def sandboxes(*answers: dict[str, Any] | None) -> AsyncIterator[tuple[SandboxApi, list[str]]]:
+    """Give the API of a server that says which versions there are, and then this, in turn."""
+    asked: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        size = next(
+            (int(line.split(":")[1]) for line in head.lower().split("\r\n") if "length" in line), 0
+        )
+        await reader.readexactly(size)
+        if "/apis/agents.x-k8s.io HTTP" in head:
+            answer: dict[str, Any] | None = {"versions": [{"version": "v1beta1"}]}
+        else:
+            asked.append(head.split()[0])
+            answer = answers[len(asked) - 1]
+        if answer is not None:
+            body = json.dumps(answer).encode()
+            line = f"HTTP/1.1 {answer.get('code', 200)} X\r\nContent-Length: {len(body)}\r\n"
+            writer.write(f"{line}Connection: close\r\n\r\n".encode() + body)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    client = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}")
+    api = Api(client, namespace="a", request_timeout=5, connect_timeout=2, token_file=None)
+    async with server, client:
+        yield SandboxApi(api, KubernetesConfig(), "a"), asked
+
+
+async def test_what_a_lost_answer_was_about_is_found_by_the_second_try() -> None:
+    async with sandboxes(LOST, TAKEN, made("one")) as (api, asked):
+        assert (await api.create("a", BODY, "one")).uid == "one"
+        assert asked == ["POST", "POST", "GET"]
+
+
+async def test_a_first_try_that_finds_its_id_has_not_made_it() -> None:
+    async with sandboxes(TAKEN, made("one")) as (api, _):
+        with pytest.raises(AlreadyExists):
+            await api.create("a", BODY, "one")
+
+
+@pytest.mark.parametrize("first", [(), (LOST,)])
+async def test_anothers_is_never_taken_for_ones_own(first: tuple[None, ...]) -> None:
+    async with sandboxes(*first, TAKEN, made("other")) as (api, _):
+        with pytest.raises(ApiRefusal) as refused:
+            await api.create("a", BODY, "one")
+        assert refused.value.already_exists
+
+
+async def test_what_is_unfinished_or_going_makes_room() -> None:
+    unfinished = made("one", labels={"openshell.ai/unfinished": "true"})
+    going = made("one", deletionTimestamp="2026-11-22T10:00:00Z")
+    answers: tuple[dict[str, Any], ...]
+    answers = (TAKEN, unfinished, {}, TAKEN, going, TAKEN, {"code": 404}, made("one"))
+    async with sandboxes(*answers) as (api, asked):
+        assert (await api.create("a", BODY, "one")).uid == "one"
+        assert asked == ["POST", "GET", "DELETE", "POST", "GET", "POST", "GET", "POST"]

@@ -35,6 +35,8 @@ class View:
         """Know nothing, and tell this feed from now on."""
         for waiting in self._changes.values():
             waiting.set()
+        if self._sight.is_set():
+            self._sight = anyio.Event()
         self._feed = feed
         self._seen: dict[str, Seen] = {}
         self._of_id: dict[str, dict[str, None]] = {}

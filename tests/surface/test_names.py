@@ -138,7 +138,7 @@ def imported(path: Path) -> Iterator[tuple[str, str]]:
 
 def is_public(module: str, name: str) -> bool:
     inner = module.removeprefix("openshell_drivers").removeprefix(".")
-    if inner and inner not in MODULES:
+    if inner and inner not in MODULES and module not in NAMES:
         return False
     names = NAMES.get(module)
     return not name.startswith("_") and (names is None or name in names | MODULES | {""})

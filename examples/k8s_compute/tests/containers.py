@@ -19,19 +19,24 @@ from typing import Any, Final
 
 from examples.k8s_compute.tests.deployment import Object, container, plain_environment
 
+_CHECKOUT: Final = Path(__file__).resolve().parents[3]
+"""With all that is installed. Wherever it lies, a container has it: it may be below a mount."""
 _BIN: Final = Path(sys.executable).parent
 _NO_RIGHTS: Final = ("--bounding-set=-all", "--inh-caps=-all", "--no-new-privs")
-# What is hidden below /root of a user that runs the tests has to be found by another.
+# What is hidden in the home of a user that runs the tests has to be found by another.
 _SCRIPT: Final = """
 set -eu
 mount --make-rprivate /
 mount --bind {base} /mnt
+mount --bind {checkout} /media
 for hidden in {hidden}; do mount -t tmpfs -o mode=755 none "$hidden"; done
 mkdir -p {base}
 mount --move /mnt {base}
 mount -t tmpfs -o mode=755 none /run
 mount -t tmpfs -o mode=755 none /etc
 {mounts}
+mkdir -p {checkout}
+mount --move /media {checkout}
 mount -o remount,ro /run
 mount -o remount,ro /etc
 mount -o remount,bind,ro /
@@ -87,6 +92,7 @@ class Pod:
         variables = {**plain_environment(of), **self._environment, "PATH": f"{_BIN}:/usr/bin:/bin"}
         script = _SCRIPT.format(
             base=shlex.quote(sys.base_prefix),
+            checkout=shlex.quote(str(_CHECKOUT)),
             hidden=shlex.join(_hidden(Path(sys.base_prefix))),
             mounts="\n".join(self._mounts(of)),
             user=shlex.join(self._user(of, user)),

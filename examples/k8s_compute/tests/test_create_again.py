@@ -17,15 +17,17 @@ from openshell_compute_k8s._sandbox_api import SandboxApi
 
 from openshell_drivers import AlreadyExists
 
-BODY: dict[str, Any] = {"metadata": {"name": "w--one"}}
+BODY: dict[str, Any] = {
+    "metadata": {"name": "w--one", "annotations": {"openshell.ai/create": "this"}}
+}
 TAKEN = {"code": 409, "reason": "AlreadyExists"}
 LOST = None
 """No answer at all: the connection ends."""
 
 
-def made(sandbox_id: str, **about: Any) -> dict[str, Any]:
+def made(sandbox_id: str, by: str = "another", **about: Any) -> dict[str, Any]:
     """A resource that is there."""
-    notes = {"openshell.ai/sandbox-id": sandbox_id}
+    notes = {"openshell.ai/sandbox-id": sandbox_id, "openshell.ai/create": by}
     return {"metadata": {"name": "w--one", "uid": sandbox_id, "annotations": notes, **about}}
 
 
@@ -61,13 +63,14 @@ async def sandboxes(*answers: dict[str, Any] | None) -> AsyncIterator[tuple[Sand
 
 
 async def test_what_a_lost_answer_was_about_is_found_by_the_second_try() -> None:
-    async with sandboxes(LOST, TAKEN, made("one")) as (api, asked):
-        assert (await api.create("a", BODY, "one")).uid == "one"
+    async with sandboxes(LOST, TAKEN, made("one", by="this")) as (api, asked):
+        assert (await api.create("a", BODY, "one")).metadata.uid == "one"
         assert asked == ["POST", "POST", "GET"]
 
 
-async def test_a_first_try_that_finds_its_id_has_not_made_it() -> None:
-    async with sandboxes(TAKEN, made("one")) as (api, _):
+@pytest.mark.parametrize("first", [(), (LOST,)])
+async def test_what_another_call_has_made_for_the_id_stays(first: tuple[None, ...]) -> None:
+    async with sandboxes(*first, TAKEN, made("one")) as (api, _):
         with pytest.raises(AlreadyExists):
             await api.create("a", BODY, "one")
 
@@ -86,5 +89,5 @@ async def test_what_is_unfinished_or_going_makes_room() -> None:
     answers: tuple[dict[str, Any], ...]
     answers = (TAKEN, unfinished, {}, TAKEN, going, TAKEN, {"code": 404}, made("one"))
     async with sandboxes(*answers) as (api, asked):
-        assert (await api.create("a", BODY, "one")).uid == "one"
+        assert (await api.create("a", BODY, "one")).metadata.uid == "one"
         assert asked == ["POST", "GET", "DELETE", "POST", "GET", "POST", "GET", "POST"]

@@ -66,7 +66,7 @@ QUOTA = (
         (refusal(429), "RESOURCE_EXHAUSTED", "overloaded"),
         (refusal(500, CANARY), "UNAVAILABLE", "answered 500"),
         (refusal(504), "DEADLINE_EXCEEDED", "answered 504"),
-        (refusal(401), "UNAUTHENTICATED", "credential"),
+        (refusal(401), "UNAVAILABLE", "credential"),
     ],
 )
 def test_a_create_that_is_refused(found: Any, code: str, text: str) -> None:

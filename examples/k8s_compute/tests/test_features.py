@@ -486,10 +486,10 @@ async def test_workspace_claim_is_bound_kept_over_a_stop_and_gone_after_a_delete
 
 
 async def test_pod_workspace_in_an_empty_dir(world: World, socket_path: Path) -> None:
-    settings = {"workspace": {"volume": "empty-dir", "size": "1Gi", "mount_path": "/home/box"}}
+    settings = {"workspace": {"volume": "empty-dir", "size": "1Gi", "mount_path": "/srv/box"}}
     pod = await pod_of(world, socket_path, pod=settings)
     assert volume(pod, "workspace") == {"emptyDir": {"sizeLimit": "1Gi"}}
-    assert mount(pod, "workspace") == {"mountPath": "/home/box"}
+    assert mount(pod, "workspace") == {"mountPath": "/srv/box"}
     assert world.objects("persistentvolumeclaims") == []
 
 

@@ -89,9 +89,7 @@ def test_path_with_another_spelling_is_refused(path: str) -> None:
     assert "driver_config.containers.agent.volume_mounts.0.mount_path" in refused(claim(path=path))
 
 
-@pytest.mark.parametrize(
-    "path", ["/data", "/etc/openshell-tools", "/opt/tool", "/home/me", "/tlsx"]
-)
+@pytest.mark.parametrize("path", ["/data", "/etc/openshell-tools", "/opt/tool", "/srv/me", "/tlsx"])
 def test_other_paths_are_free(path: str) -> None:
     assert read(claim(path=path)).mounts[0].mount_path == path
 

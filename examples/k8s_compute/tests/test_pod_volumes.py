@@ -153,13 +153,13 @@ def test_group_of_the_volume_has_to_be_asked_for() -> None:
 
 
 def test_workspace_is_seeded_from_the_image_with_few_rights() -> None:
-    config = settings({"image_pull_policy": "Always", "workspace": {"mount_path": "/work"}})
+    config = settings({"image_pull_policy": "Always", "workspace": {"mount_path": "/workspace"}})
     seed = init(made(config=config), "workspace-init")
 
     assert seed is not None
     assert seed["image"] == "example.org/base:1"
     assert seed["imagePullPolicy"] == "Always"
-    assert seed["args"] == ["/work", "1000:1000"]
+    assert seed["args"] == ["/workspace", "1000:1000"]
     assert seed["volumeMounts"] == [{"name": "workspace", "mountPath": "/workspace-pvc"}]
     assert seed["securityContext"]["capabilities"]["drop"] == ["ALL"]
     assert "SYS_ADMIN" not in seed["securityContext"]["capabilities"]["add"]

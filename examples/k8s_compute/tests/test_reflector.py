@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
-from openshell_compute_k8s import _reflector
+from openshell_compute_k8s import _api, _reflector
 from openshell_compute_k8s._api import Api
 from openshell_compute_k8s._objects import Object
 from openshell_compute_k8s._reflector import Reflector
@@ -24,6 +24,8 @@ Answer = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
 class Told:
     """A sink that writes down what it is told."""
 
+    reflector: Reflector[Object]
+
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.news = anyio.Event()
@@ -32,6 +34,9 @@ class Told:
         self.lines.append(line)
         self.news.set()
         self.news = anyio.Event()
+
+    def listing(self) -> None:
+        """Take no notice."""
 
     def replaced(self, objects: Sequence[Object]) -> None:
         self._tell("replaced " + ",".join(each.metadata.name for each in objects))
@@ -88,7 +93,9 @@ async def stream(writer: asyncio.StreamWriter, *lines: bytes) -> None:
 
 
 @asynccontextmanager
-async def following(*answers: Answer) -> AsyncIterator[tuple[Told, list[str]]]:
+async def following(
+    *answers: Answer, optional: bool = False
+) -> AsyncIterator[tuple[Told, list[str]]]:
     """Follow a server that gives these answers in turn, the last one again and again."""
     told, asked = Told(), []
 
@@ -105,10 +112,10 @@ async def following(*answers: Answer) -> AsyncIterator[tuple[Told, list[str]]]:
     client = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}")
     api = Api(client, namespace="a", request_timeout=5, connect_timeout=2, token_file=None)
     async with server, client, anyio.create_task_group() as tasks:
-        reflector = Reflector(api, "/things", Object, {}, told)
+        told.reflector = Reflector(api, "/things", Object, {}, told, optional=optional)
 
         async def follow() -> None:
-            await reflector.run()
+            await told.reflector.run()
             told.ended()
 
         tasks.start_soon(follow)
@@ -211,3 +218,34 @@ async def test_a_resource_that_is_not_served_any_more_ends_it() -> None:
     async with following(*answers) as (told, _):
         await told.until("ended")
         assert told.lines == ["replaced a", "ended"]
+
+
+async def test_an_order_lists_anew_at_once_and_is_no_outage() -> None:
+    answers = (answering(listed("a")), forever, answering(listed("b")), forever)
+    async with following(*answers) as (told, _):
+        await told.until("resumed")
+        told.reflector.relist()
+        await told.until("resumed", 2)
+        assert told.lines == ["replaced a", "resumed", "replaced b", "resumed"]
+
+
+async def test_a_page_that_is_too_large_is_asked_for_in_smaller_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_api, "_LARGEST", 200)
+    answers = (answering(listed(*"abcdefghij")), answering(listed("a")), forever)
+    async with following(*answers) as (told, asked):
+        await told.until("resumed")
+        assert told.lines == ["replaced a", "resumed"]
+        assert ["limit=250" in asked[0], "limit=62" in asked[1]] == [True, True]
+
+
+async def test_what_is_optional_goes_on_though_it_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_reflector, "_REFUSED", 0.01)
+    missing = answering(b'{"code": 404}', "404 Not Found")
+    answers = (missing, answering(listed("a")), forever)
+    async with following(*answers, optional=True) as (told, _):
+        await told.until("resumed")
+        assert told.lines == ["lost could not watch: it is not there", "replaced a", "resumed"]

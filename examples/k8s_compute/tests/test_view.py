@@ -9,6 +9,7 @@ import anyio
 import msgspec
 import pytest
 from openshell_compute_k8s._objects import Pod, Sandbox
+from openshell_compute_k8s._seen import read_sandbox
 from openshell_compute_k8s._view import View
 
 from openshell_drivers import ObservedSandbox, PermissionDenied, SandboxFeed, Unavailable
@@ -133,6 +134,7 @@ def test_the_pod_of_another_run_does_not_go_with_the_first(view: View, told: Tol
 
 def test_an_image_that_is_not_pulled_in_time_is_a_failure(view: View, told: Told) -> None:
     see(view, sandbox("a"))
+    view.pods.replaced([])
     view.pods.changed(pod("p", "a", "Pending", "ImagePullBackOff"))
     view.lapse()
     assert told.take()[-1] == "one:failed"
@@ -185,3 +187,38 @@ async def test_those_who_wait_for_a_sandbox_are_woken_by_a_new_list(view: View) 
         tasks.start_soon(wait)
         await anyio.wait_all_tasks_blocked()
         view.sandboxes.replaced([])
+
+
+def test_what_was_just_made_is_not_gone_for_lacking_in_an_older_list(
+    view: View, told: Told
+) -> None:
+    see(view)
+    view.sandboxes.listing()
+    seen = read_sandbox(sandbox("a"))
+    assert seen is not None
+    view.made(seen)
+    view.sandboxes.replaced([])
+    assert told.take()[-1] == "all one:starting"
+    view.sandboxes.listing()
+    view.sandboxes.replaced([])
+    assert told.take()[-1] == "all "
+
+
+def test_what_is_gone_is_not_made_again_by_a_late_answer(view: View, told: Told) -> None:
+    see(view)
+    view.sandboxes.changed(sandbox("a"))
+    view.sandboxes.deleted(sandbox("a"))
+    seen = read_sandbox(sandbox("a"))
+    assert seen is not None
+    view.made(seen)
+    assert view.find("one") is None
+
+
+def test_trouble_with_an_image_counts_only_while_it_is_seen(view: View, told: Told) -> None:
+    see(view, sandbox("a"))
+    view.pods.replaced([])
+    view.pods.changed(pod("p", "a", "Pending", "ImagePullBackOff"))
+    told.take()
+    view.pods.lost(AWAY)
+    view.lapse()
+    assert told.take() in ([], ["one:transient"], ["one:starting"])

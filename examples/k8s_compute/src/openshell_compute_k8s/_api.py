@@ -40,16 +40,20 @@ MERGE_PATCH: Final = "application/merge-patch+json"
 APPLY_PATCH: Final = "application/apply-patch+yaml"  # JSON is YAML
 FIELD_MANAGER: Final = "openshell-driver-k8s"
 
-_PAGE: Final = "250"
+_PAGE: Final = 250
 _LARGEST: Final = 64 * 2**20
 _AGAIN: Final = Backoff(attempts=4, delay=0.2, factor=2.5, maximum=2.0, jitter=0.5)
-_CONNECTIONS: Final = 24
+_CONNECTIONS: Final = 100
 _UNREADABLE: Final = (KeyError, OSError, ValueError, TypeError)
 _log: Final = logging.getLogger("openshell_compute_k8s")
 
 
 class Interrupted(Unavailable):
     """The connection broke; whether the API server acted is not known."""
+
+
+class TooLarge(Unavailable):
+    """The answer is larger than is read."""
 
 
 class Api:
@@ -157,13 +161,20 @@ class Api:
         self, path: str, kind: type[ObjectT], query: Query
     ) -> AsyncIterator[Page[ObjectT]]:
         """List in parts, all of one moment. Raises as `call` does; 410 if it took too long."""
-        asked = {**query, "limit": _PAGE}
+        limit, place = _PAGE, ""
         while True:
-            page = await self.get(path, Page[kind], asked)  # type: ignore[valid-type]
+            asked = {**query, "limit": str(limit), **({"continue": place} if place else {})}
+            try:
+                page = await self.get(path, Page[kind], asked)  # type: ignore[valid-type]
+            except TooLarge:
+                if limit == 1:
+                    raise
+                limit = max(1, limit // 4)
+                continue
             yield page
-            if not page.metadata.continue_:
+            place = page.metadata.continue_
+            if not place:
                 return
-            asked = {**query, "limit": _PAGE, "continue": page.metadata.continue_}
 
     async def everything(self, path: str, kind: type[ObjectT], query: Query) -> list[ObjectT]:
         """List to the end. Raises as `pages` does."""
@@ -189,8 +200,10 @@ class Api:
             finally:
                 with anyio.CancelScope(shield=True), anyio.move_on_after(1):
                     await response.aclose()
-        except (httpx.TransportError, TimeoutError) as error:
+        except (httpx.RequestError, TimeoutError) as error:
             broken = _broken(error)
+        except (KubeconfigError, *_UNREADABLE):
+            broken = Unavailable("the kubeconfig's plug-in gives no credential")
         else:
             return
         raise broken
@@ -207,7 +220,10 @@ class Api:
                 delay = max(delay, min(refusal.retry_after or 0.0, self._timeout))
             except Unavailable as error:
                 delay = next(delays, None)
-                if delay is None or (isinstance(error, Interrupted) and not again):
+                never = isinstance(error, TooLarge) or (
+                    isinstance(error, Interrupted) and not again
+                )
+                if delay is None or never:
                     raise
             await anyio.sleep(delay)
 
@@ -221,8 +237,10 @@ class Api:
                 refusal = await self._refusal(response)
             finally:
                 await response.aclose()
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             broken: Exception = _broken(error)
+        except (KubeconfigError, *_UNREADABLE):
+            broken = Unavailable("the kubeconfig's plug-in gives no credential")
         else:
             if refusal.code == httpx.codes.UNAUTHORIZED and self._token_file and not refreshed:
                 self._token_file.refresh()
@@ -301,7 +319,7 @@ async def _body(response: httpx.Response, most: int) -> bytes:
     async for part in response.aiter_bytes():
         size += len(part)
         if size > most:
-            raise Unavailable("the API server's answer is too large")
+            raise TooLarge("the API server's answer is too large")
         parts.append(part)
     return b"".join(parts)
 
@@ -318,3 +336,5 @@ async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
                 yield line
         if last:
             rest.append(last)
+            if sum(map(len, rest)) > _LARGEST:
+                raise TooLarge("a line of the API server's watch is too large")

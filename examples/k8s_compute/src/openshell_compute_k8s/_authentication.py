@@ -57,8 +57,8 @@ async def pod_of_token(api: Api, credential: Secret, audience: str) -> tuple[str
 
 async def sandbox_of_pod(  # who asks, and which pod
     api: Api, api_version: str, gateway_label: str, namespace: str, name: str, uid: str
-) -> AuthenticatedSandbox:
-    """Find the sandbox that a pod belongs to, as the API server has both now.
+) -> tuple[AuthenticatedSandbox, str]:
+    """Find the sandbox that a pod belongs to, and its workspace, as the API server has both now.
 
     Raises `PermissionDenied` unless the pod is this very one, is controlled by a sandbox, and that
     one is this gateway's.
@@ -72,9 +72,10 @@ async def sandbox_of_pod(  # who asks, and which pod
     ours = not gateway_label or about.labels.get("openshell.ai/gateway-id") == gateway_label
     if about.uid != owners[0].uid or identity is None or not ours:
         raise PermissionDenied("the credential belongs to no sandbox of this gateway")
-    return AuthenticatedSandbox(
+    found = AuthenticatedSandbox(
         sandbox_id=identity.id, runtime_identity=runtime_identity(namespace, about.uid)
     )
+    return found, identity.workspace
 
 
 async def _read(api: Api, path: str, kind: type[ObjectT]) -> ObjectT:
@@ -83,4 +84,8 @@ async def _read(api: Api, path: str, kind: type[ObjectT]) -> ObjectT:
     except ApiRefusal as refusal:
         if refusal.code == 404:
             raise PermissionDenied("the credential belongs to no sandbox") from None
+        if refusal.code == 403:
+            raise FailedPrecondition(
+                "the driver may not read the pod or sandbox of a token (RBAC)"
+            ) from None
         raise answer(refusal, "read the sandbox of a token") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from typing import Any, Final, NoReturn
 
@@ -11,7 +12,7 @@ from openshell_compute_k8s import _pod
 from openshell_compute_k8s._api import Api
 from openshell_compute_k8s._authentication import pod_of_token, sandbox_of_pod
 from openshell_compute_k8s._claims import require_attachable
-from openshell_compute_k8s._failures import ApiRefusal, answer, answer_create
+from openshell_compute_k8s._failures import ApiRefusal, answer_create
 from openshell_compute_k8s._following import Follower
 from openshell_compute_k8s._gpu import GpuCapacity
 from openshell_compute_k8s._holder import Holder
@@ -22,6 +23,7 @@ from openshell_compute_k8s._launch_paths import (
     supervisor_secret,
 )
 from openshell_compute_k8s._names import (
+    ATTEMPT,
     HOLDER,
     UNFINISHED,
     identity_annotations,
@@ -61,7 +63,7 @@ from openshell_drivers.launch import LaunchAuthentication
 from openshell_drivers.naming import SANDBOX_ID, SANDBOX_WORKSPACE, label_value
 
 _SIGHT: Final = 20.0
-_REVERT: Final = 5.0
+_REVERT: Final = 2.0
 
 
 class Cluster:
@@ -102,7 +104,7 @@ class Cluster:
         try:
             found = await self._api.everything(path, Sandbox, query)
         except ApiRefusal as refusal:
-            raise answer(refusal, "list sandboxes") from None
+            raise self._sandboxes.answer(refusal, "list sandboxes") from None
         seen = filter(None, map(read_sandbox, found))
         return [observe(each, None, given_up=False, pods_known=False) for each in seen]
 
@@ -134,11 +136,13 @@ class Cluster:
     async def _create_in(self, namespace: str, spec: SandboxSpec) -> str:
         launch = spec.launch_authentication
         parts = None if launch is None else LaunchAuthentication.parse(launch)
-        about = await self._post(namespace, await self._resource(spec, namespace, parts))
+        made = await self._post(namespace, await self._resource(spec, namespace, parts))
         if parts is not None:
-            await self._put_launch(about, parts)
-            await self._sandboxes.finish(about)
-        return runtime_identity(namespace, about.uid)
+            await self._put_launch(made.metadata, parts, new=True)
+            made = await self._sandboxes.finish(made.metadata)
+        if (seen := read_sandbox(made)) is not None:
+            self._view.made(seen)
+        return runtime_identity(namespace, made.metadata.uid)
 
     async def _resource(
         self, spec: SandboxSpec, namespace: str, launch: LaunchAuthentication | None
@@ -146,7 +150,9 @@ class Cluster:
         version = await self._sandboxes.version()
         labels, name = own_labels(spec, self._config), resource_name(spec)
         notes = identity_annotations(spec)
-        passing = {} if launch is None else {HOLDER: Holder.this().write()}
+        passing = {ATTEMPT: secrets.token_hex(8)}
+        if launch is not None:
+            passing[HOLDER] = Holder.this().write()
         scc = {}
         if self._config.pod.security.uid is None:
             scc = dict(await self._workspaces.annotations(namespace))
@@ -174,7 +180,7 @@ class Cluster:
             },
         }
 
-    async def _post(self, namespace: str, body: dict[str, Any]) -> Metadata:
+    async def _post(self, namespace: str, body: dict[str, Any]) -> Sandbox:
         notes = body["metadata"]["annotations"]
         try:
             try:
@@ -189,13 +195,13 @@ class Cluster:
         except ApiRefusal as refusal:
             raise answer_create(refusal, "sandbox", namespace) from None
 
-    async def _put_launch(self, owner: Metadata, parts: LaunchAuthentication) -> None:
+    async def _put_launch(self, owner: Metadata, parts: LaunchAuthentication, *, new: bool) -> None:
         """Write both Secrets side by side. Raises what the first failure is."""
         failures: list[DriverError] = []
 
         async def put(name: str, key: str, text: str) -> None:
             try:
-                await self._sandboxes.put_secret(owner, name, key, text)
+                await self._sandboxes.put_secret(owner, name, key, text, new=new)
             except DriverError as error:
                 failures.append(error)
 
@@ -223,20 +229,20 @@ class Cluster:
         seen = await self._find(ref)
         if seen.deleting:
             raise FailedPrecondition("the sandbox is being deleted")
-        if seen.wanted:
-            await self._sandboxes.run(_metadata(seen), wanted=False)
-        await self._until_stopped(seen)
+        await self._suspend(seen)
 
-    async def _until_stopped(self, before: Seen) -> None:
+    async def _suspend(self, before: Seen) -> None:
+        """Have it said that a sandbox is not to run, whatever is believed of it, and wait until
+        what was said is seen to be done."""
+        said = await self._sandboxes.run(_metadata(before), wanted=False)
         view, began = await self._sight(), time.monotonic()
 
         def stopped() -> bool:
             seen = view.by_uid(before.uid)
             if seen is None:
                 return True
-            newer = seen.generation > before.generation or not before.wanted
-            pod = view.pod_of(seen)
-            return newer and not seen.wanted and is_stopped(seen, pod, pods_known=view.pods_known)
+            heard = seen.generation >= said.metadata.generation and not seen.wanted
+            return heard and is_stopped(seen, view.pod_of(seen), pods_known=view.pods_known)
 
         if not await view.until(before.id, stopped, self._config.stop_timeout):
             seconds = time.monotonic() - began
@@ -256,22 +262,20 @@ class Cluster:
         launch = request.launch_authentication
         if launch is not None:
             about = _metadata(seen, own_labels_of=await self._read(seen))
-            await self._put_launch(about, LaunchAuthentication.parse(launch))
+            await self._put_launch(about, LaunchAuthentication.parse(launch), new=False)
         if seen.wanted and self._has_ended(seen):
-            await self._sandboxes.run(_metadata(seen), wanted=False)
-            await self._until_stopped(seen)
-        elif seen.wanted:
-            return seen.runtime_identity
+            await self._suspend(seen)
         try:
             if seen.awaits:
                 await self._sandboxes.run_anew(_metadata(seen))
-            else:
+            else:  # no change for one that runs
                 await self._sandboxes.run(_metadata(seen), wanted=True)
         except NotFound:
             raise
-        except DriverError:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(_REVERT):
-                await self._revert(seen)
+        except BaseException:  # a start that is given up, too, must not happen later
+            if not seen.wanted:
+                with anyio.CancelScope(shield=True), anyio.move_on_after(_REVERT):
+                    await self._revert(seen)
             raise
         return seen.runtime_identity
 
@@ -293,7 +297,7 @@ class Cluster:
             path = await self._sandboxes.path(seen.namespace, seen.object_name)
             found = (await self._api.get(path, Sandbox)).metadata
         except ApiRefusal as refusal:
-            raise answer(refusal, "read the sandbox") from None
+            raise self._sandboxes.answer(refusal, "read the sandbox") from None
         if found.uid != seen.uid:
             raise NotFound("the sandbox's resource is gone")
         return found
@@ -336,11 +340,12 @@ class Cluster:
         """Find the sandbox whose pod a service-account token is bound to."""
         audience = self._config.pod.sa_token.audience
         namespace, name, uid = await pod_of_token(self._api, credential, audience)
-        if self._workspaces.scope not in {"", namespace}:
-            raise PermissionDenied("the credential belongs to no sandbox of this gateway")
         gateway = label_value(self._config.gateway_id) if self._config.gateway_id else ""
         version = await self._sandboxes.version()
-        return await sandbox_of_pod(self._api, version, gateway, namespace, name, uid)
+        found, workspace = await sandbox_of_pod(self._api, version, gateway, namespace, name, uid)
+        if namespace != self._workspaces.namespace_of(workspace):  # it is not there by our doing
+            raise PermissionDenied("the credential belongs to no sandbox of this gateway")
+        return found
 
 
 def _metadata(seen: Seen, own_labels_of: Metadata | None = None) -> Metadata:

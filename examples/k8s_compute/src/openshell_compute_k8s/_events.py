@@ -79,6 +79,9 @@ class Events:
         self._find = find
         self._lost = False
 
+    def listing(self) -> None:
+        """Take no notice."""
+
     def replaced(self, objects: Sequence[Event]) -> None:
         """Take no notice of what happened before."""
 

@@ -22,7 +22,6 @@ from openshell_drivers import (
     NotFound,
     PermissionDenied,
     ResourceExhausted,
-    Unauthenticated,
     Unavailable,
 )
 
@@ -38,6 +37,7 @@ _MISSING: Final = re.compile(
 )
 _CANNOT: Final = re.compile(r'cannot ([a-z]{1,20}) resource "([a-z./-]{1,100})"')
 _NAMESPACE_ENDS: Final = "because it is being terminated"
+_WORD: Final = re.compile(r"[A-Za-z]{1,64}")
 _FIELD: Final = re.compile(r"[A-Za-z0-9_.\[\]/-]{1,200}")
 _MOST_FIELDS: Final = 3
 
@@ -65,6 +65,13 @@ class ApiRefusal(Exception):
     def ending_namespace(self) -> bool:
         """Whether the namespace is being deleted."""
         return self.code == 403 and _NAMESPACE_ENDS in self.status.message
+
+    @property
+    def gone(self) -> bool:
+        """Whether it is the named object itself that is not there: not its kind, nor an answer of
+        something on the way."""
+        details = self.status.details
+        return self.code == 404 and details is not None and bool(details.name)
 
     @property
     def missing_namespace(self) -> bool:
@@ -102,7 +109,7 @@ def known_text(message: str) -> str:
 def answer(refusal: ApiRefusal, doing: str) -> DriverError:
     """Give the error for a call, `doing` what it did: "read the claim"."""
     kinds: dict[int, type[DriverError]] = {
-        401: Unauthenticated,
+        401: Unavailable,
         403: PermissionDenied,
         404: NotFound,
         408: DeadlineExceeded,
@@ -158,7 +165,7 @@ def _forbidden(refusal: ApiRefusal, message: str) -> str:
 
 def _fields(details: Details | None) -> str:
     fields = [
-        f"{each.field} ({each.reason or 'invalid'})"
+        f"{each.field} ({each.reason if _WORD.fullmatch(each.reason) else 'invalid'})"
         for each in (details.causes if details else [])
         if _FIELD.fullmatch(each.field)
     ]

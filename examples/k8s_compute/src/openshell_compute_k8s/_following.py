@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import anyio
@@ -13,7 +13,7 @@ from openshell_compute_k8s._api import Api
 from openshell_compute_k8s._events import Events
 from openshell_compute_k8s._failures import ApiRefusal, answer
 from openshell_compute_k8s._holder import Holder
-from openshell_compute_k8s._names import HOLDER, UNFINISHED, selector, unlabelled_selector
+from openshell_compute_k8s._names import HOLDER, selector, unlabelled_selector
 from openshell_compute_k8s._objects import Event, Metadata, Object, Page, Pod, Sandbox
 from openshell_compute_k8s._reflector import Reflector
 from openshell_compute_k8s._sandbox_api import SandboxApi
@@ -28,7 +28,7 @@ _PULSE: Final = 5.0
 _PATIENCE: Final = 10.0
 _LAPSE: Final = 1.0
 _TIDY: Final = 300.0
-_ABANDONED: Final = timedelta(minutes=10)
+_ABANDONED: Final = 1200.0  # longer than any create
 _log: Final = logging.getLogger("openshell_compute_k8s")
 
 
@@ -42,6 +42,7 @@ class Follower:
         self._sandboxes = sandboxes
         self._config = config
         self._scope = scope
+        self._unfinished: dict[str, float] = {}
 
     async def follow(self, feed: SandboxFeed, view: View) -> None:
         """Tell the feed what there is, and keep it in the view, for ever. It begins anew when the
@@ -57,7 +58,10 @@ class Follower:
                 continue
             delays = iter(_AGAIN)
             view.begin(feed)
-            await self._until_missing(path, feed, view)
+            try:
+                await self._until_missing(path, feed, view)
+            finally:
+                view.close()
             self._sandboxes.forget_version()
             feed.blind("the cluster does not serve sandboxes any more")
 
@@ -67,8 +71,9 @@ class Follower:
         sandboxes = Reflector(self._api, path, Sandbox, query, view.sandboxes)
         pods = Reflector(self._api, core("pods", self._scope), Pod, query, view.pods, optional=True)
         async with anyio.create_task_group() as tasks:
-            for beside in (pods.run, lambda: self._pulse(path, view), lambda: _lapsing(view)):
-                tasks.start_soon(beside)
+            tasks.start_soon(pods.run)
+            tasks.start_soon(self._pulse, path, view, sandboxes)
+            tasks.start_soon(_lapsing, view)
             if self._config.events:
                 for kind in ("Pod", "Sandbox"):
                     tasks.start_soon(self._events(kind, feed, view).run)
@@ -87,19 +92,24 @@ class Follower:
             optional=True,
         )
 
-    async def _pulse(self, path: str, view: View) -> None:
+    async def _pulse(self, path: str, view: View, sandboxes: Reflector[Sandbox]) -> None:
         """Ask for one sandbox every few seconds: a watch does not tell that its server is stuck.
 
-        This is all that the driver asks at rest, however many sandboxes there are.
+        This is all that the driver asks at rest, however many sandboxes there are. After a break
+        only a new list makes it see again: who knows what the watch has missed.
         """
         query = {"labelSelector": selector(self._config), "limit": "1"}
+        broken = False
         while True:
             problem = await self._ask(path, query)
-            if problem is None:
-                view.regained("pulse")
-            else:
+            if problem is not None:
                 view.lost("pulse", problem)
-            await anyio.sleep(_PULSE if problem is None else _LAPSE)
+            elif broken:
+                view.lost("sandboxes", Unavailable("sandboxes are listed anew"))
+                sandboxes.relist()
+                view.regained("pulse")
+            broken = problem is not None
+            await anyio.sleep(_LAPSE if broken else _PULSE)
 
     async def _ask(self, path: str, query: dict[str, str]) -> DriverError | None:
         try:
@@ -115,16 +125,20 @@ class Follower:
 
     async def _tidying(self) -> None:
         """Remove what creates have left unfinished, and take over what belongs to no gateway."""
-        if self._config.adopt_unlabelled and self._config.gateway_id:
-            await _until_done(self._adopt)
-        while True:
-            await _until_done(self._remove_abandoned)
-            await anyio.sleep(_TIDY)
+        async with anyio.create_task_group() as tasks:
+            if self._config.adopt_unlabelled and self._config.gateway_id:
+                tasks.start_soon(_until_done, self._adopt)
+            while True:
+                await _until_done(self._remove_abandoned)
+                await anyio.sleep(_TIDY)
 
     async def _remove_abandoned(self) -> None:
         """Remove what has lost its driver: that has ended, or a create would be over by now."""
-        for about in await self._list(selector(self._config, finished=False)):
-            if UNFINISHED in about.labels and (_is_orphan(about) or _age(about) > _ABANDONED):
+        found = await self._list(selector(self._config, finished=False))
+        now = time.monotonic()
+        self._unfinished = {each.uid: self._unfinished.get(each.uid, now) for each in found}
+        for about in found:
+            if _is_orphan(about) or now - self._unfinished[about.uid] > _ABANDONED:
                 _log.warning("removing what a create left unfinished", extra={"object": about.name})
                 await self._sandboxes.delete(about)
 
@@ -163,10 +177,3 @@ async def _lapsing(view: View) -> None:
 def _is_orphan(about: Metadata) -> bool:
     holder = Holder.read(about.annotations.get(HOLDER, ""))
     return holder is not None and holder.is_dead()
-
-
-def _age(about: Metadata) -> timedelta:
-    try:
-        return datetime.now(UTC) - datetime.fromisoformat(about.creation_timestamp)
-    except ValueError:
-        return timedelta()

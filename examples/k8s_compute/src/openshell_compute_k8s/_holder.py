@@ -37,17 +37,15 @@ class Holder:
         return "/".join((self.host, self.boot, self.namespace, self.pid, self.began))
 
     def is_dead(self) -> bool:
-        """Whether that process has certainly ended: it is missing where this one lives, or it was
-        the first of its container, and this one is the first of that container's next run.
+        """Whether that process has certainly ended: it is missing where this one lives.
 
-        False for what cannot be told from here.
+        False for what cannot be told from here, as of another container.
         """
         here = Holder.this()
-        if (self.host, self.boot) != (here.host, here.boot) or not self.began:
+        place = (self.host, self.boot, self.namespace)
+        if place != (here.host, here.boot, here.namespace) or not self.began:
             return False
-        if self.namespace == here.namespace:
-            return not self.pid.isdecimal() or _began(int(self.pid)) != self.began
-        return self.pid == here.pid == "1"
+        return not self.pid.isdecimal() or _began(int(self.pid)) != self.began
 
 
 def _boot() -> str:

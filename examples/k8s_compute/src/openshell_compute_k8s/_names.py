@@ -28,6 +28,8 @@ UNFINISHED: Final = "openshell.ai/unfinished"
 
 HOLDER: Final = "openshell.ai/creating"
 """An annotation of the same: the process that is at it."""
+ATTEMPT: Final = "openshell.ai/create"
+"""An annotation: which call of a create has made it."""
 AWAITS: Final = "openshell.ai/awaits-attachment"
 """An annotation: the pod template has the wish to wait for the creating client, which holds for the
 create only (COMP01-IN-04)."""

@@ -28,12 +28,15 @@ _SILENCE: Final = 90.0  # a bookmark comes every minute
 _LIFE: Final = (240, 420)
 _STEADY: Final = 5.0
 _GONE: Final = 410
-_FORBIDDEN: Final = 60.0
+_REFUSED: Final = 60.0
 _FORGOTTEN: Final = Unavailable("the API server has forgotten where the watch was")
 
 
 class Sink(Protocol[SeenT_contra]):
     """Who takes what is seen. All of it is called from the event loop, in the server's order."""
+
+    def listing(self) -> None:
+        """Take that a list has begun: what it will lack may have been made since."""
 
     def replaced(self, objects: Sequence[SeenT_contra]) -> None:
         """Take the complete list."""
@@ -45,10 +48,10 @@ class Sink(Protocol[SeenT_contra]):
         """Take that one is gone."""
 
     def lost(self, problem: DriverError) -> None:
-        """Take that nothing is seen from here on."""
+        """Take that nothing is seen until the next list."""
 
     def resumed(self) -> None:
-        """Take that the watch goes on where it broke."""
+        """Take that the watch stands: after a list, or where it broke a moment ago."""
 
 
 class Reflector(Generic[ObjectT]):
@@ -66,7 +69,7 @@ class Reflector(Generic[ObjectT]):
         optional: bool = False,
     ) -> None:
         """Ask for nothing yet. `from_now`: what is there already is not listed. `optional`: if it
-        is forbidden, ask once a minute."""
+        is forbidden or missing, go on asking, once a minute."""
         self._api = api
         self._path = path
         self._kind = kind
@@ -78,6 +81,20 @@ class Reflector(Generic[ObjectT]):
         self._version = ""
         self._delays: Iterator[float] = iter(_AGAIN)
         self._opened = math.inf
+        self._watching: anyio.CancelScope | None = None
+        self._ordered = False
+
+    def relist(self) -> None:
+        """List anew at once: what the watch has brought is not to be relied upon."""
+        self._ordered = True
+        if self._watching is not None:
+            self._watching.cancel()
+
+    def _take_order(self) -> bool:
+        ordered, self._ordered = self._ordered, False
+        if ordered:
+            self._version = ""
+        return ordered
 
     async def run(self) -> None:
         """Follow until the server does not know the path any more; pauses grow, with jitter, while
@@ -85,7 +102,7 @@ class Reflector(Generic[ObjectT]):
         while True:
             before, self._opened = self._version, math.inf
             problem = await self._follow()
-            if isinstance(problem, NotFound):
+            if isinstance(problem, NotFound) and not self._optional:
                 return
             steady = time.monotonic() - self._opened > _STEADY
             if steady:
@@ -93,12 +110,15 @@ class Reflector(Generic[ObjectT]):
             # A server ends the watch of a reader that is slower than it, and breaks are short: the
             # next try tells whether this is an outage. Twice in a row without any news it is.
             came_on = steady or (bool(self._version) and self._version != before)
+            if self._take_order():
+                continue
             if came_on and (problem is None or isinstance(problem, Interrupted)):
                 continue
             if problem is not _FORGOTTEN:
                 self._sink.lost(problem or Unavailable("the API server ends watches at once"))
-            forbidden = self._optional and isinstance(problem, PermissionDenied)
-            await anyio.sleep(_FORBIDDEN if forbidden else next(self._delays))
+                self._version = ""  # what happens meanwhile is in the next list
+            refused = isinstance(problem, PermissionDenied | NotFound)
+            await anyio.sleep(_REFUSED if self._optional and refused else next(self._delays))
 
     async def _follow(self) -> DriverError | None:
         """Watch from where it broke, or list first; say why it ended."""
@@ -123,6 +143,7 @@ class Reflector(Generic[ObjectT]):
             page = await self._api.get(self._path, Page[self._kind], query)  # type: ignore[name-defined]
             self._version = page.metadata.resource_version
             return
+        self._sink.listing()
         found, version = [], ""
         async for page in self._api.pages(self._path, self._kind, self._selector):
             found += page.items
@@ -138,11 +159,12 @@ class Reflector(Generic[ObjectT]):
             "resourceVersion": self._version,
             "timeoutSeconds": str(random.randint(*_LIFE)),
         }
-        async with self._api.lines(self._path, query, silence=_SILENCE) as lines:
-            self._opened = time.monotonic()
-            self._sink.resumed()
-            async for line in lines:
-                self._take(line)
+        with anyio.CancelScope() as self._watching:
+            async with self._api.lines(self._path, query, silence=_SILENCE) as lines:
+                self._opened = time.monotonic()
+                self._sink.resumed()
+                async for line in lines:
+                    self._take(line)
 
     def _take(self, line: bytes) -> None:
         try:

@@ -11,6 +11,7 @@ from openshell_compute_k8s._api import MERGE_PATCH, Api, Interrupted
 from openshell_compute_k8s._environment import for_restart
 from openshell_compute_k8s._failures import ApiRefusal, answer, answer_create
 from openshell_compute_k8s._names import (
+    ATTEMPT,
     AWAITS,
     HOLDER,
     UNFINISHED,
@@ -28,9 +29,11 @@ from openshell_drivers import (
     DriverError,
     FailedPrecondition,
     NotFound,
+    Unavailable,
 )
 
 _GOING: Final = Backoff(attempts=None, delay=0.1, factor=1.5, maximum=1.0, jitter=0.2)
+_PREDECESSOR: Final = Backoff(attempts=9, delay=0.1, factor=1.6, maximum=2.0, jitter=0.2)
 _NAME_IS_FREE: Final = 20.0
 _CHANGED_MEANWHILE: Final = Backoff(attempts=6, delay=0.05, factor=2.0, maximum=1.0, jitter=0.5)
 
@@ -85,7 +88,7 @@ class SandboxApi:
             return {"replicas": 1 if wanted else 0}
         return {"operatingMode": "Running" if wanted else "Suspended"}
 
-    async def create(self, namespace: str, body: dict[str, Any], sandbox_id: str) -> Metadata:
+    async def create(self, namespace: str, body: dict[str, Any], sandbox_id: str) -> Sandbox:
         """Create, and give what the API server made of it.
 
         Of two tries of which the first broke, the second finds what the first has made. What is
@@ -97,106 +100,115 @@ class SandboxApi:
         delays = iter(_GOING)
         while True:
             try:
-                return (await self._api.call("POST", path, Object, body=body)).metadata
+                return await self._api.call("POST", path, Sandbox, body=body)
             except Interrupted:
                 if broken:
                     raise
                 broken = True
             except ApiRefusal as refusal:
                 there = await self._in_the_way(refusal, namespace, body)
-                if there is not None and await self._is_made(there, refusal, sandbox_id, broken):
+                if there is not None and broken and _is_same_attempt(there.metadata, body):
                     return there
+                if there is not None:
+                    await self._make_room(there.metadata, refusal, sandbox_id)
                 if time.monotonic() > until:
                     raise
             await anyio.sleep(next(delays))
 
-    async def _is_made(
-        self, there: Metadata, refusal: ApiRefusal, sandbox_id: str, broken: bool
-    ) -> bool:
-        """Whether what has the name is what a try that broke has made. False if it is going.
-
-        Raises the refusal if it stays.
-        """
+    async def _make_room(self, there: Metadata, refusal: ApiRefusal, sandbox_id: str) -> None:
+        """Remove what nobody will finish. Raises if what has the name stays."""
         if there.deletion_timestamp:
-            return False
+            return
         if not _is_of(there, sandbox_id):
             raise refusal
-        if broken:
-            return True
         if UNFINISHED not in there.labels:
             raise AlreadyExists("the sandbox exists already")
         await self.delete(there)
-        return False
 
     async def _in_the_way(
         self, refusal: ApiRefusal, namespace: str, body: dict[str, Any]
-    ) -> Metadata | None:
+    ) -> Sandbox | None:
         """Find what has the name already; None if it has just gone. Raises any other refusal."""
         if not refusal.already_exists:
             raise refusal
         try:
             path = await self.path(namespace, body["metadata"]["name"])
-            return (await self._api.get(path, Object)).metadata
+            return await self._api.get(path, Sandbox)
         except ApiRefusal as missing:
             if missing.code == 404:
                 return None
             raise
 
-    async def finish(self, about: Metadata) -> None:
+    async def finish(self, about: Metadata) -> Sandbox:
         """Take the mark off what a create has completed, and let it run."""
         marks = {"labels": {UNFINISHED: None}, "annotations": {HOLDER: None}}
         change = {"metadata": marks, "spec": self.running(True)}
-        await self._change(about, change)
+        return await self._change(about, change)
 
-    async def run(self, about: Metadata, wanted: bool) -> None:
-        """Say whether a sandbox is to run. Raises `NotFound` if this very one is gone."""
-        await self._change(about, {"spec": self.running(wanted)})
+    async def run(self, about: Metadata, wanted: bool) -> Sandbox:
+        """Say whether a sandbox is to run, and give what it is then. Raises `NotFound` if this very
+        one is gone."""
+        return await self._change(about, {"spec": self.running(wanted)})
 
-    async def run_anew(self, about: Metadata) -> None:
+    async def run_anew(self, about: Metadata) -> Sandbox:
         """Let a sandbox run whose first pod was to wait for the creating client, and no other."""
         path = await self.path(about.namespace, about.name)
         try:
             whole = await self._api.get(path, dict[str, Any])
         except ApiRefusal as refusal:
-            raise _changing(refusal) from None
+            raise self._changing(refusal) from None
         template = for_restart(whole["spec"]["podTemplate"])
         change = {
             "metadata": {"annotations": {AWAITS: None}},
             "spec": {**self.running(True), "podTemplate": template},
         }
-        await self._change(about, change)
+        return await self._change(about, change)
 
     async def label(self, about: Metadata, labels: dict[str, str]) -> None:
         """Add labels."""
         await self._change(about, {"metadata": {"labels": labels}})
 
-    async def _change(self, about: Metadata, change: dict[str, Any]) -> None:
+    async def _change(self, about: Metadata, change: dict[str, Any]) -> Sandbox:
         """Merge a change into this very object. An account without ``patch`` updates instead."""
         path = await self.path(about.namespace, about.name)
         guarded = {**change, "metadata": {**change.get("metadata", {}), "uid": about.uid}}
         try:
-            await self._api.call("PATCH", path, Object, body=guarded, media=MERGE_PATCH, again=True)
+            return await self._api.call(
+                "PATCH", path, Sandbox, body=guarded, media=MERGE_PATCH, again=True
+            )
         except ApiRefusal as refusal:
             if refusal.code == 403:
-                await self._update(path, about.uid, change)
-                return
-            raise _changing(refusal) from None
+                return await self._update(path, about.uid, change)
+            raise self._changing(refusal) from None
 
-    async def _update(self, path: str, uid: str, change: dict[str, Any]) -> None:
+    async def _update(self, path: str, uid: str, change: dict[str, Any]) -> Sandbox:
         delays = iter(_CHANGED_MEANWHILE)
         while True:
             try:
                 whole = await self._api.get(path, dict[str, Any])
                 if whole["metadata"].get("uid") != uid:
                     raise NotFound("the sandbox's resource is gone")
-                await self._api.call("PUT", path, Object, body=_merged(whole, change))
+                return await self._api.call("PUT", path, Sandbox, body=_merged(whole, change))
             except ApiRefusal as refusal:
                 delay = next(delays, None)
                 if not refusal.conflict or delay is None:
-                    raise _changing(refusal) from None
+                    raise self._changing(refusal) from None
                 await anyio.sleep(delay)
-            else:
-                return
+
+    def _changing(self, refusal: ApiRefusal) -> DriverError:
+        if refusal.gone or _is_successor(refusal):
+            return NotFound("the sandbox's resource is gone")
+        if refusal.conflict:
+            return Aborted("the sandbox's resource is changed all the time")
+        return self.answer(refusal, "change the sandbox")
+
+    def answer(self, refusal: ApiRefusal, doing: str) -> DriverError:
+        """Give the error for a call, in which a 404 says nothing of a sandbox: its kind is not
+        served, or something on the way has answered."""
+        if refusal.code == 404 and not refusal.gone:
+            self.forget_version()
+            return Unavailable(f"could not {doing}: the API server does not serve sandboxes now")
+        return answer(refusal, doing)
 
     async def of_id(self, sandbox_id: str) -> list[Metadata]:
         """Find all that there is of one sandbox, finished or not, as the API server has it now."""
@@ -205,7 +217,7 @@ class SandboxApi:
         try:
             found = await self._api.everything(path, Sandbox, query)
         except ApiRefusal as refusal:
-            raise answer(refusal, "look for the sandbox") from None
+            raise self.answer(refusal, "look for the sandbox") from None
         named = [(identity_of(each.metadata), each.metadata) for each in found]
         return [about for identity, about in named if identity and identity.id == sandbox_id]
 
@@ -215,7 +227,7 @@ class SandboxApi:
         try:
             page = await self._api.get(await self.path(namespace), Page[Object], query)
         except ApiRefusal as refusal:
-            raise answer(refusal, "look for sandboxes") from None
+            raise self.answer(refusal, "look for sandboxes") from None
         return not page.items
 
     async def delete(self, about: Metadata) -> None:
@@ -230,16 +242,22 @@ class SandboxApi:
             try:
                 await self._api.call("DELETE", path, Object, body=body, again=True)
             except ApiRefusal as refusal:
-                if refusal.code == 404 or _is_successor(refusal):
+                if refusal.gone or _is_successor(refusal):
                     return
                 if not refusal.conflict or delay is None:
-                    raise answer(refusal, "delete the sandbox") from None
+                    raise self.answer(refusal, "delete the sandbox") from None
                 await anyio.sleep(delay)
             else:
                 return
 
-    async def put_secret(self, owner: Metadata, name: str, key: str, text: str) -> None:
-        """Write a Secret that is removed together with the sandbox it belongs to."""
+    async def put_secret(
+        self, owner: Metadata, name: str, key: str, text: str, *, new: bool
+    ) -> None:
+        """Write a Secret that is removed together with the sandbox it belongs to.
+
+        For a `new` sandbox, that of a predecessor with its name is waited out for a while: it is
+        on its way to the garbage collector.
+        """
         reference = {"apiVersion": await self.version(), "kind": "Sandbox"}
         labels = {key: value for key, value in owner.labels.items() if key != UNFINISHED}
         body = {
@@ -255,18 +273,27 @@ class SandboxApi:
             "stringData": {key: text},
         }
         try:
-            await self._post_or_put(owner.namespace, name, body)
+            for delay in (*_PREDECESSOR, None) if new else (None,):
+                if await self._post_or_put(owner.namespace, name, body, put=delay is None):
+                    return
+                await anyio.sleep(delay or 0)
         except ApiRefusal as refusal:
             raise answer_create(refusal, "Secret", owner.namespace) from None
 
-    async def _post_or_put(self, namespace: str, name: str, body: dict[str, Any]) -> None:
+    async def _post_or_put(
+        self, namespace: str, name: str, body: dict[str, Any], *, put: bool
+    ) -> bool:
+        """Make a Secret, or (`put`) write one that is there; False if it is in the way."""
         try:
             await self._api.call("POST", core("secrets", namespace), Object, body=body, again=True)
         except ApiRefusal as refusal:
             if not refusal.already_exists:
                 raise
-            path = core("secrets", namespace, name)
-            await self._api.call("PUT", path, Object, body=body, again=True)
+            if put:
+                path = core("secrets", namespace, name)
+                await self._api.call("PUT", path, Object, body=body, again=True)
+            return put
+        return True
 
 
 def _is_of(about: Metadata, sandbox_id: str) -> bool:
@@ -274,17 +301,15 @@ def _is_of(about: Metadata, sandbox_id: str) -> bool:
     return identity is not None and identity.id == sandbox_id
 
 
+def _is_same_attempt(about: Metadata, body: dict[str, Any]) -> bool:
+    """Whether it was made by the very call that looks for it."""
+    wanted = body["metadata"].get("annotations", {}).get(ATTEMPT)
+    return bool(wanted) and about.annotations.get(ATTEMPT) == wanted
+
+
 def _is_successor(refusal: ApiRefusal) -> bool:
     """Whether the name belongs to another object by now."""
     return refusal.conflict and "UID" in refusal.status.message
-
-
-def _changing(refusal: ApiRefusal) -> DriverError:
-    if refusal.code == 404 or _is_successor(refusal):
-        return NotFound("the sandbox's resource is gone")
-    if refusal.conflict:
-        return Aborted("the sandbox's resource is changed all the time")
-    return answer(refusal, "change the sandbox")
 
 
 def _merged(whole: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:

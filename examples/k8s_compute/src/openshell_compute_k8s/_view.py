@@ -7,6 +7,7 @@ does not call gone. Pods add to what is said of a sandbox; without them less is 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeVar
@@ -17,6 +18,7 @@ from openshell_compute_k8s._objects import Pod, Sandbox
 from openshell_compute_k8s._seen import Seen, SeenPod, observe, read_pod, read_sandbox
 from openshell_drivers import DriverError, ObservedSandbox, PermissionDenied, SandboxFeed
 
+_MOST_DROPPED: Final = 10_000
 AnyT = TypeVar("AnyT")
 
 _log: Final = logging.getLogger("openshell_compute_k8s")
@@ -28,6 +30,9 @@ class View:
     def __init__(self, *, pull_patience: float) -> None:
         self._patience = pull_patience
         self._sight = anyio.Event()
+        self._made: dict[str, float] = {}
+        self._dropped: dict[str, None] = {}
+        self._list_began = 0.0
         self._changes: dict[str, anyio.Event] = {}
         self.begin(SandboxFeed())
 
@@ -41,6 +46,7 @@ class View:
         self._seen: dict[str, Seen] = {}
         self._of_id: dict[str, dict[str, None]] = {}
         self._of_name: dict[tuple[str, str], str] = {}
+        self._made.clear()
         self._pods: dict[str, SeenPod] = {}
         self._pulling_badly: dict[str, float] = {}
         self._changes = {}
@@ -49,6 +55,12 @@ class View:
         self.pods_known = False
         self.sandboxes = _Sandboxes(self)
         self.pods = _Pods(self)
+
+    def close(self) -> None:
+        """See no more, until it begins again."""
+        self._lost["sandboxes"] = ""
+        if self._sight.is_set():
+            self._sight = anyio.Event()
 
     # What is known.
 
@@ -134,11 +146,13 @@ class View:
 
     def lapse(self) -> None:
         """Tell of images that could not be pulled for too long."""
-        now = time.monotonic()
         for uid, since in self._pulling_badly.items():
             seen = self._seen.get(uid)
-            if seen is not None and since + self._patience <= now:
+            if seen is not None and self._is_over(since):
                 self.tell(seen.id)
+
+    def _is_over(self, since: float | None) -> bool:
+        return since is not None and since + self._patience <= time.monotonic()
 
     def _observed(self, sandbox_id: str) -> ObservedSandbox | None:
         seen = self.find(sandbox_id)
@@ -148,7 +162,7 @@ class View:
         return observe(
             seen,
             self.pod_of(seen),
-            given_up=since is not None and since + self._patience <= time.monotonic(),
+            given_up=self.pods_known and self._is_over(since),
             pods_known=self.pods_known,
         )
 
@@ -158,6 +172,16 @@ class View:
             event.set()
 
     # What the watches bring.
+
+    def made(self, seen: Seen) -> None:
+        """Take what this driver has just made, before the watch brings it: no list that began
+        earlier says that it is gone."""
+        known = self._seen.get(seen.uid)
+        if seen.uid in self._dropped or (known is not None and known.generation >= seen.generation):
+            return
+        self._made[seen.uid] = time.monotonic()
+        self.put(seen)
+        self.tell(seen.id)
 
     def put(self, seen: Seen) -> None:
         """Take a resource."""
@@ -170,6 +194,10 @@ class View:
         """Take that a resource is gone, and give what it was."""
         seen = self._seen.pop(uid, None)
         self._pulling_badly.pop(uid, None)
+        self._made.pop(uid, None)
+        self._dropped[uid] = None
+        if len(self._dropped) > _MOST_DROPPED:
+            del self._dropped[next(iter(self._dropped))]
         if seen is not None:
             for name in (seen.object_name, seen.pod_name):
                 if self._of_name.get((seen.namespace, name)) == uid:
@@ -184,11 +212,18 @@ class View:
         """Take the complete list of resources."""
         present = {seen.uid for seen in all_of_them}
         for uid in [uid for uid in self._seen if uid not in present]:
-            self.drop(uid)
+            if self._made.get(uid, -math.inf) < self._list_began:
+                self.drop(uid)
+        for uid in present:
+            self._made.pop(uid, None)
         for seen in all_of_them:
             self.put(seen)
         self._listed = True
         self.tell_all()
+
+    def begin_list(self) -> None:
+        """Take that a list of resources has begun."""
+        self._list_began = time.monotonic()
 
     def put_pod(self, pod: SeenPod) -> None:
         """Take a pod."""
@@ -208,7 +243,8 @@ class View:
             self._tell_owner(pod.owner)
 
     def replace_pods(self, pods: Sequence[SeenPod]) -> None:
-        """Take the complete list of pods."""
+        """Take the complete list of pods. Trouble counts from here on: it was not seen before."""
+        self._pulling_badly.clear()
         present = {pod.uid for pod in pods}
         for known in [pod for pod in self._pods.values() if pod.uid not in present]:
             self.drop_pod(known)
@@ -234,6 +270,9 @@ class _Sandboxes:
 
     def __init__(self, view: View) -> None:
         self._view = view
+
+    def listing(self) -> None:
+        self._view.begin_list()
 
     def replaced(self, objects: Sequence[Sandbox]) -> None:
         self._view.replace(_known(map(read_sandbox, objects)))
@@ -262,6 +301,9 @@ class _Pods:
     def __init__(self, view: View) -> None:
         self._view = view
         self._lost = False
+
+    def listing(self) -> None:
+        """Take no notice."""
 
     def replaced(self, objects: Sequence[Pod]) -> None:
         self._view.replace_pods(_known(map(read_pod, objects)))

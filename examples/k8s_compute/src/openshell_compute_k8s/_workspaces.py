@@ -133,7 +133,9 @@ class Workspaces:
             return known
         try:
             known = (await self._api.get(namespace(name), Object)).metadata.annotations
-        except ApiRefusal:
+        except ApiRefusal as refusal:
+            if refusal.code not in {403, 404}:
+                raise answer(refusal, "read the namespace") from None
             known = _NOTHING
         self._notes[name] = (time.monotonic() + _FRESH, known)
         return known

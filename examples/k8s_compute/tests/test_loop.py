@@ -15,6 +15,8 @@ from examples.k8s_compute.tests.world import V1BETA1, World, eventually
 from openshell_drivers import AlreadyExists, SandboxRef, SandboxSpec, Secret
 from openshell_drivers.compute import SandboxTemplate
 from openshell_drivers.testing.gateway import PRESETS, Gateway
+from tests.peers.kube import Access
+from tests.peers.kube.plugin import make_namespace
 
 pytestmark = pytest.mark.kube
 
@@ -234,6 +236,31 @@ async def test_the_wish_to_wait_for_the_creating_client_is_not_replayed_at_a_sta
         await caller.compute.stop_sandbox(spec.ref)
         await caller.compute.start_sandbox(spec.ref)
         assert main_process() == {"version": 1, "command": ["echo", "$HOME"], "tty": False}
+
+
+async def test_tenants_with_the_same_names_do_not_touch_each_other(
+    kube: Access, world: World, short_dir: Path
+) -> None:
+    other = World(kube, make_namespace(kube))
+    ours, theirs = short_dir / "a" / "s", short_dir / "b" / "s"
+    async with (
+        world.serving(ours, gateway_id="ours"),
+        other.serving(theirs, gateway_id="theirs"),
+        Gateway(ours) as one,
+        Gateway(theirs) as two,
+    ):
+        for gateway in (one, two):
+            await gateway.create("same")
+            await gateway.wait_for("same", "Ready")
+        await one.stop("same")
+        assert other.only_sandbox()["spec"]["operatingMode"] == "Running"
+        await one.delete("same")
+        await one.wait_gone("same")
+        assert len(other.objects("pods")) == 1
+        assert [record.phase for record in two.records] == ["Ready"]
+        words = " ".join(map(str, two.journal))
+        assert "Stopp" not in words
+        assert "Delet" not in words
 
 
 async def test_gateways_in_one_namespace_do_not_see_each_other(

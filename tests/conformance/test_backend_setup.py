@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.conformance.test_sweep import command, environment, home, rows
+from tests.conformance.test_sweep import command, environment, home, kill, rows, sweep
 from tests.fakes.process import eventually
 
 __all__ = ["home"]
@@ -82,17 +80,7 @@ def test_a_run_that_is_killed_has_its_backends_swept(home: Path) -> None:
         start_new_session=True,
     )
     assert eventually(lambda: len(backends(home)) >= 2, 60)
-    engine = next(row["engine"] for row in rows(home) if row["step"] == "run")
-    os.kill(int(str(engine)), signal.SIGKILL)
-    os.killpg(run.pid, signal.SIGKILL)
-    run.wait()
+    kill(run, home)
     assert backends(home), "they went by themselves, so this proves nothing"
-    swept = subprocess.run(
-        command("sweep", "--yes"),
-        env=environment(home),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert swept.returncode == 0, swept
+    sweep(home)
     assert backends(home) == []

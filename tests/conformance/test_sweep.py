@@ -56,6 +56,26 @@ def command(*words: str) -> list[str]:
     return [sys.executable, "-m", "openshell_drivers", *words]
 
 
+def kill(run: subprocess.Popen[bytes], home: Path) -> None:
+    """Kill a run of the suite as a machine that goes down would."""
+    engine = next(row["engine"] for row in rows(home) if row["step"] == "run")
+    os.kill(int(str(engine)), signal.SIGKILL)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+
+
+def sweep(home: Path) -> None:
+    """Remove what is left of killed runs; all of it."""
+    swept = subprocess.run(
+        command("sweep", "--yes"),
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert swept.returncode == 0, swept
+
+
 @pytest.mark.parametrize("driver", ["process", "memory"])
 def test_kill_9_in_the_middle_then_sweep(home: Path, driver: str) -> None:
     lifecycle = ("--preset", "0.1-latest", "--profile", "lifecycle")
@@ -70,10 +90,7 @@ def test_kill_9_in_the_middle_then_sweep(home: Path, driver: str) -> None:
         return sum(row["step"] == "create" for row in rows(home)) >= 3
 
     assert eventually(under_way, 60)
-    engine = next(row["engine"] for row in rows(home) if row["step"] == "run")
-    os.kill(int(str(engine)), signal.SIGKILL)
-    os.killpg(run.pid, signal.SIGKILL)
-    run.wait()
+    kill(run, home)
     assert living(home), "the drivers went by themselves, so this proves nothing"
 
     shown = subprocess.run(
@@ -81,14 +98,7 @@ def test_kill_9_in_the_middle_then_sweep(home: Path, driver: str) -> None:
     )
     assert "cf" in shown.stdout, shown
     assert living(home), "a dry run has killed something"
-    swept = subprocess.run(
-        command("sweep", "--yes"),
-        env=environment(home),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert swept.returncode == 0, swept
+    sweep(home)
     assert eventually(lambda: not living(home), 20), living(home)
     assert list((home / "state").rglob("*.jsonl")) == []
     assert [path.name for path in (home / "tmp").glob("osd-*")] == []

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from openshell_compute_k8s import KubernetesConfig
 from openshell_compute_k8s._holder import Holder
+from openshell_compute_k8s._seen import Seen
 
 from examples.k8s_compute.tests.world import V1BETA1, World, eventually
 from openshell_drivers import AlreadyExists, SandboxRef, SandboxSpec, Secret
+from openshell_drivers.client import connect
 from openshell_drivers.compute import SandboxTemplate
 from openshell_drivers.testing.gateway import PRESETS, Gateway
 from tests.peers.kube import Access
@@ -55,6 +57,42 @@ async def test_the_whole_loop(world: World, socket_path: Path, preset: str, vers
         await gateway.wait_gone("one")
         assert world.sandboxes() == []
         assert world.objects("pods") == []
+
+
+async def test_a_stop_that_follows_a_start_at_once_stops_what_was_started(
+    world: World, socket_path: Path
+) -> None:
+    spec = SandboxSpec(id="one", name="one", workspace="default")
+    async with world.caller(socket_path) as caller:
+        await caller.compute.create_sandbox(spec)
+        await caller.compute.stop_sandbox(spec.ref)
+        for _ in range(5):
+            await caller.compute.start_sandbox(spec.ref)
+            await caller.compute.stop_sandbox(spec.ref)
+            assert world.only_sandbox()["spec"]["operatingMode"] == "Suspended"
+            assert world.objects("pods") == []
+
+
+async def test_a_stop_does_not_rely_on_what_the_watch_has_yet_to_bring(
+    world: World, socket_path: Path
+) -> None:
+    spec = SandboxSpec(id="one", name="one", workspace="default")
+    async with world.serving(socket_path) as driver, connect(socket_path) as caller:
+        await caller.compute.create_sandbox(spec)
+        await caller.compute.stop_sandbox(spec.ref)
+        cluster = await driver._ready()
+        stopped = cluster._view.find("one")
+        assert stopped is not None
+        await caller.compute.start_sandbox(spec.ref)
+        assert await cluster._view.until("one", lambda: is_wanted(cluster._view.find("one")), 30)
+        cluster._view.put(stopped)  # as if the start had not been seen yet
+        await cluster.stop(spec.ref)
+        assert world.only_sandbox()["spec"]["operatingMode"] == "Suspended"
+
+
+def is_wanted(seen: Seen | None) -> bool:
+    """Whether a sandbox is meant to run."""
+    return seen is not None and seen.wanted
 
 
 async def test_progress_is_told_from_the_clusters_events(world: World, socket_path: Path) -> None:

@@ -246,6 +246,7 @@ async def test_without_the_optional_rights_it_serves_and_says_what_is_missing(
             ("create", "authentication.k8s.io", "tokenreviews"),
             ("list", "", "nodes"),
             ("list", "", "pods"),
+            ("get", "", "pods"),
             ("list", "", "events"),
             ("get", "", "persistentvolumeclaims"),
             ("get", "", "namespaces"),

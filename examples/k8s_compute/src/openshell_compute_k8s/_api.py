@@ -116,7 +116,11 @@ class Api:
         except (KubeconfigError, yaml.YAMLError, AttributeError, *_UNREADABLE):
             pass
         # Out here what was read, which may hold credentials, is forgotten.
-        raise FailedPrecondition("there is no usable configuration of a cluster")
+        where = "in $KUBECONFIG, in ~/.kube/config, nor by a pod's service account"
+        if config.kubeconfig is not None:
+            where = "in the file that kubeconfig names"
+        context = ", or it lacks the context" if config.context else ""
+        raise FailedPrecondition(f"there is no usable configuration of a cluster {where}{context}")
 
     async def close(self) -> None:
         """Close all connections."""

@@ -46,6 +46,7 @@ from openshell_compute_k8s._workspaces import Workspaces
 from openshell_compute_k8s.config import KubernetesConfig
 from openshell_drivers import (
     AuthenticatedSandbox,
+    Backoff,
     DeadlineExceeded,
     DriverError,
     FailedPrecondition,
@@ -63,6 +64,7 @@ from openshell_drivers.launch import LaunchAuthentication
 from openshell_drivers.naming import SANDBOX_ID, SANDBOX_WORKSPACE, label_value
 
 _SIGHT: Final = 20.0
+_LOOKS: Final = Backoff(attempts=None, delay=0.05, factor=1.5, maximum=1.0, jitter=0.2)
 _REVERT: Final = 2.0
 
 
@@ -167,7 +169,7 @@ class Cluster:
                 "annotations": {**notes, **passing, **passing_annotations(spec)},
             },
             "spec": {
-                **self._sandboxes.running(launch is None),
+                **await self._sandboxes.running(launch is None),
                 "podTemplate": _pod.pod_template(
                     spec,
                     self._config,
@@ -244,7 +246,13 @@ class Cluster:
             heard = seen.generation >= said.metadata.generation and not seen.wanted
             return heard and is_stopped(seen, view.pod_of(seen), pods_known=view.pods_known)
 
-        if not await view.until(before.id, stopped, self._config.stop_timeout):
+        ended = await view.until(before.id, stopped, self._config.stop_timeout)
+        delays = iter(_LOOKS)
+        while ended and await self._sandboxes.has_pod(before):
+            # The controller has said so before it knew of the pod that it had just made.
+            ended = time.monotonic() - began < self._config.stop_timeout
+            await anyio.sleep(next(delays))
+        if not ended:
             seconds = time.monotonic() - began
             raise DeadlineExceeded(f"the sandbox's pod has not ended in {seconds:.0f} s")
         if view.by_uid(before.uid) is None:

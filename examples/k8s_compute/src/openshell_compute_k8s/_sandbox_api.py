@@ -20,6 +20,7 @@ from openshell_compute_k8s._names import (
     selector_of,
 )
 from openshell_compute_k8s._objects import Group, Metadata, Object, Page, Sandbox
+from openshell_compute_k8s._seen import Seen
 from openshell_compute_k8s._urls import GROUP, VERSIONS, core, group
 from openshell_compute_k8s.config import KubernetesConfig
 from openshell_drivers import (
@@ -82,9 +83,9 @@ class SandboxApi:
         """Say where sandboxes of a namespace are; of all namespaces, if it is empty."""
         return group(await self.version(), "sandboxes", namespace, name)
 
-    def running(self, wanted: bool) -> dict[str, Any]:
+    async def running(self, wanted: bool) -> dict[str, Any]:
         """Write whether a sandbox is to run, as the version has it."""
-        if self._version.endswith("v1alpha1"):
+        if (await self.version()).endswith("v1alpha1"):
             return {"replicas": 1 if wanted else 0}
         return {"operatingMode": "Running" if wanted else "Suspended"}
 
@@ -142,13 +143,13 @@ class SandboxApi:
     async def finish(self, about: Metadata) -> Sandbox:
         """Take the mark off what a create has completed, and let it run."""
         marks = {"labels": {UNFINISHED: None}, "annotations": {HOLDER: None}}
-        change = {"metadata": marks, "spec": self.running(True)}
+        change = {"metadata": marks, "spec": await self.running(True)}
         return await self._change(about, change)
 
     async def run(self, about: Metadata, wanted: bool) -> Sandbox:
         """Say whether a sandbox is to run, and give what it is then. Raises `NotFound` if this very
         one is gone."""
-        return await self._change(about, {"spec": self.running(wanted)})
+        return await self._change(about, {"spec": await self.running(wanted)})
 
     async def run_anew(self, about: Metadata) -> Sandbox:
         """Let a sandbox run whose first pod was to wait for the creating client, and no other."""
@@ -160,7 +161,7 @@ class SandboxApi:
         template = for_restart(whole["spec"]["podTemplate"])
         change = {
             "metadata": {"annotations": {AWAITS: None}},
-            "spec": {**self.running(True), "podTemplate": template},
+            "spec": {**await self.running(True), "podTemplate": template},
         }
         return await self._change(about, change)
 
@@ -229,6 +230,17 @@ class SandboxApi:
         except ApiRefusal as refusal:
             raise self.answer(refusal, "look for sandboxes") from None
         return not page.items
+
+    async def has_pod(self, seen: Seen) -> bool:
+        """Whether the API server has a pod of this very sandbox. False if that may not be read:
+        what is watched has to do then."""
+        try:
+            pod = await self._api.get(core("pods", seen.namespace, seen.pod_name), Object)
+        except ApiRefusal as refusal:
+            if refusal.code in {403, 404}:
+                return False
+            raise answer(refusal, "look for the sandbox's pod") from None
+        return any(each.uid == seen.uid for each in pod.metadata.owner_references)
 
     async def delete(self, about: Metadata) -> None:
         """Have this very object removed, after all that belongs to it. Gone already is as good.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import anyio
 import anyio.to_thread
 
+from openshell_compute_k8s._pod import SUPPORT
 from openshell_compute_k8s.config import KubernetesConfig
 from openshell_compute_k8s.options import SandboxOptions
 from openshell_drivers import (
@@ -42,16 +43,7 @@ class KubernetesDriver(ComputeDriver[KubernetesConfig]):
 
     name: ClassVar[str] = "k8s"
     driver_config_model: ClassVar[type[Any] | None] = SandboxOptions
-    support: Support = Support(
-        cpu_request=True,
-        cpu_limit=True,
-        memory_request=True,
-        memory_limit=True,
-        gpu=True,
-        gpu_count=True,
-        user_namespaces=True,
-        platform_config=frozenset({"runtime_class_name", "annotations", "resources_raw"}),
-    )
+    support: Support = SUPPORT
 
     def __init__(self, config: KubernetesConfig) -> None:
         super().__init__(config)

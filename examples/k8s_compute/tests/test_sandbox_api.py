@@ -1,4 +1,4 @@
-"""A create whose answer was lost finds what it has made, and nobody else's."""
+"""Sandbox resources at a server that loses answers, and gives some that are not about them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ import pytest
 from openshell_compute_k8s import KubernetesConfig
 from openshell_compute_k8s._api import Api
 from openshell_compute_k8s._failures import ApiRefusal
+from openshell_compute_k8s._objects import Metadata
 from openshell_compute_k8s._sandbox_api import SandboxApi
 
-from openshell_drivers import AlreadyExists
+from openshell_drivers import AlreadyExists, NotFound, Unavailable
 
 BODY: dict[str, Any] = {
     "metadata": {"name": "w--one", "annotations": {"openshell.ai/create": "this"}}
 }
 TAKEN = {"code": 409, "reason": "AlreadyExists"}
+bodies: list[str] = []
+"""What the last server was sent, beside its versions."""
 LOST = None
 """No answer at all: the connection ends."""
 
@@ -32,20 +35,24 @@ def made(sandbox_id: str, by: str = "another", **about: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def sandboxes(*answers: dict[str, Any] | None) -> AsyncIterator[tuple[SandboxApi, list[str]]]:
+async def sandboxes(
+    *answers: dict[str, Any] | None, version: str = "v1beta1"
+) -> AsyncIterator[tuple[SandboxApi, list[str]]]:
     """Give the API of a server that says which versions there are, and then this, in turn."""
     asked: list[str] = []
+    bodies.clear()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         size = next(
             (int(line.split(":")[1]) for line in head.lower().split("\r\n") if "length" in line), 0
         )
-        await reader.readexactly(size)
+        sent = (await reader.readexactly(size)).decode()
         if "/apis/agents.x-k8s.io HTTP" in head:
-            answer: dict[str, Any] | None = {"versions": [{"version": "v1beta1"}]}
+            answer: dict[str, Any] | None = {"versions": [{"version": version}]}
         else:
             asked.append(head.split()[0])
+            bodies.append(sent)
             answer = answers[len(asked) - 1]
         if answer is not None:
             body = json.dumps(answer).encode()
@@ -91,3 +98,33 @@ async def test_what_is_unfinished_or_going_makes_room() -> None:
     async with sandboxes(*answers) as (api, asked):
         assert (await api.create("a", BODY, "one")).metadata.uid == "one"
         assert asked == ["POST", "GET", "DELETE", "POST", "GET", "POST", "GET", "POST"]
+
+
+THIS = Metadata(name="w--one", namespace="a", uid="one")
+NOT_SERVED = {"code": 404, "reason": "NotFound", "details": {}}
+GONE = {"code": 404, "reason": "NotFound", "details": {"name": "w--one", "kind": "sandboxes"}}
+
+
+async def test_only_a_404_about_the_sandbox_says_that_it_is_gone() -> None:
+    async with sandboxes(NOT_SERVED, NOT_SERVED, NOT_SERVED, GONE, GONE) as (api, _):
+        with pytest.raises(Unavailable, match="does not serve sandboxes now"):
+            await api.run(THIS, wanted=False)
+        with pytest.raises(Unavailable, match="does not serve sandboxes now"):
+            await api.delete(THIS)
+        with pytest.raises(Unavailable, match="does not serve sandboxes now"):
+            await api.of_id("one")
+        with pytest.raises(NotFound):
+            await api.run(THIS, wanted=False)
+        await api.delete(THIS)
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [("v1beta1", '{"operatingMode":"Suspended"}'), ("v1alpha1", '{"replicas":0}')],
+)
+async def test_a_stop_is_written_in_the_version_that_is_served_now(version: str, said: str) -> None:
+    async with sandboxes(made("one"), made("one"), version=version) as (api, _):
+        await api.run(THIS, wanted=False)
+        api.forget_version()
+        await api.run(THIS, wanted=False)
+        assert [said in body for body in bodies] == [True, True]

@@ -705,7 +705,7 @@ async def test_gateways_in_one_allowed_namespace_do_not_see_each_other(
     other = socket_path.parent.parent / "b" / "s"
     async with (
         tenants.world.caller(socket_path, **rules) as one,
-        tenants.world.caller(other, **{**rules, "gateway_id": "theirs"}) as two,
+        tenants.world.caller(other, **{**rules, "gateway_id": f"{tenants.gateway}-b"}) as two,
     ):
         await one.compute.create_sandbox(spec("a"))
         await two.compute.create_sandbox(spec("a", 2))

@@ -48,8 +48,9 @@ _LEFT: Final = "a failed create may have left something: %s"
 _SIGHT: Final = 5.0
 _SIGHT_AT_START: Final = 20.0
 _ROLLBACK_SECONDS: Final = 20.0
-#: The same while the process ends: it has 10 s in all (PROC-EXIT-02).
+#: The same while the process ends, which has 10 s in all (PROC-EXIT-02), and of it for a request.
 _LAST_SECONDS: Final = 2.5
+_LAST_REQUEST: Final = 1.5
 _CLEAN_UP: Final = Backoff(attempts=40, delay=1.0, factor=2.0, maximum=60.0, jitter=0.2)
 _LAGS: Final = (0.5, 1.0, 2.0, 0.0)
 _Before: TypeAlias = tuple[SandboxState | None, float, bool]
@@ -76,7 +77,8 @@ class Lifecycle:
         self._provisioning: dict[str, _Making] = {}
         self._detached = Detached(driver.lifecycle_timeout)
         self._undoing: set[anyio.CancelScope] = set()
-        self._ending = False
+        self._requesting: set[anyio.CancelScope] = set()
+        self._end = math.inf
         kind = type(driver)
         self._stops = kind.stop_sandbox is not ComputeDriver.stop_sandbox
         self._starts = kind.start_sandbox is not ComputeDriver.start_sandbox
@@ -93,9 +95,12 @@ class Lifecycle:
                 yield
             finally:
                 self._detached.tasks = None
-                self._ending = True
+                now = anyio.current_time()
+                self._end = now + _LAST_SECONDS
                 for each in self._undoing:
-                    each.deadline = min(each.deadline, anyio.current_time() + _LAST_SECONDS)
+                    each.deadline = min(each.deadline, self._end)
+                for each in self._requesting:
+                    each.deadline = min(each.deadline, now + _LAST_REQUEST)
                 tasks.cancel_scope.cancel()
 
     # Create.
@@ -129,7 +134,9 @@ class Lifecycle:
         spec = await self.validate(spec)
         await self._look_for(spec.id, _SIGHT)
         await self._refuse_existing(spec.ref)
-        scope = CreateScope(spec.id, lambda event: self.board.event(spec.id, event))
+        scope = CreateScope(
+            spec.id, lambda event: self.board.event(spec.id, event), self._requesting
+        )
         self.board.hold(spec.id)
         try:
             identity = await returned(str | None, self._driver.create_sandbox, spec, scope)
@@ -166,7 +173,8 @@ class Lifecycle:
     async def _roll_back(self, ref: SandboxRef, scope: CreateScope, *, ours: bool) -> None:
         """Undo a create. If the driver's delete fails, it is tried again (COMP-CREATE-02)."""
         clean = False
-        with anyio.move_on_after(_LAST_SECONDS if self._ending else _ROLLBACK_SECONDS) as limit:
+        deadline = min(anyio.current_time() + _ROLLBACK_SECONDS, self._end)
+        with anyio.CancelScope(deadline=deadline) as limit:
             self._undoing.add(limit)
             try:
                 clean = await scope._roll_back(but_last=not ours)

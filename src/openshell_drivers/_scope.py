@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from openshell_drivers._checks import returned
 from openshell_drivers._faults import WrongType, WrongValue, describe
 from openshell_drivers._sandboxes import PlatformEvent
 from openshell_drivers._states import SandboxState
-from openshell_drivers.errors import DriverError, FailedPrecondition
+from openshell_drivers.errors import DeadlineExceeded, DriverError, FailedPrecondition
+
+if TYPE_CHECKING:
+    import anyio
 
 Step = Callable[..., Awaitable[object]]
+T = TypeVar("T")
+SHIELDED_SECONDS: Final = 30.0
 
 
 class ProvisioningFailed(FailedPrecondition):
@@ -30,9 +35,15 @@ class ProvisioningFailed(FailedPrecondition):
 class CreateScope:
     """Given to `ComputeDriver.create_sandbox`: one create from its call to its end."""
 
-    def __init__(self, sandbox_id: str, tell: Callable[[PlatformEvent], None]) -> None:
+    def __init__(
+        self,
+        sandbox_id: str,
+        tell: Callable[[PlatformEvent], None],
+        shields: set[anyio.CancelScope],
+    ) -> None:
         self._id = sandbox_id
         self._tell = tell
+        self._shields = shields
         self._steps: list[tuple[Step, tuple[Any, ...]]] = []
         self._work: Callable[[], Awaitable[None]] | None = None
 
@@ -48,6 +59,31 @@ class CreateScope:
         """
         _require_callable("undo", step)
         self._steps.append((step, args))
+
+    async def shielded(
+        self, call: Callable[..., Awaitable[T]], *args: Any, seconds: float = SHIELDED_SECONDS
+    ) -> T:
+        """Give ``await call(*args)``, carried to its end even if the create is cancelled meanwhile.
+
+        For the request that makes the sandbox: given up on its way, it might take effect after the
+        undoing has found nothing (COMP-CREATE-08). A cancellation waits for it, and a process that
+        ends for a second and a half. Raises `DeadlineExceeded` after `seconds`.
+        """
+        import anyio
+        import anyio.lowlevel
+
+        _require_callable("shielded", call)
+        deadline = anyio.current_time() + seconds
+        with anyio.CancelScope(shield=True, deadline=deadline) as shield:
+            self._shields.add(shield)
+            try:
+                value: T = await call(*args)
+            finally:
+                self._shields.discard(shield)
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        if shield.cancelled_caught:
+            raise DeadlineExceeded(f"the platform did not answer within {seconds:g} s")
+        return value
 
     @asynccontextmanager
     async def optional(self, what: str) -> AsyncIterator[None]:

@@ -26,7 +26,7 @@ async def step() -> None: ...
 
 
 def scope() -> CreateScope:
-    return CreateScope("id", lambda event: None)
+    return CreateScope("id", lambda event: None, set())
 
 
 def test_background_work_is_a_function_and_not_what_it_gives() -> None:
@@ -37,6 +37,11 @@ def test_background_work_is_a_function_and_not_what_it_gives() -> None:
 def test_an_undo_step_is_a_function_and_not_what_it_gives() -> None:
     with pytest.raises(TypeError, match="undo wants an async function, uncalled, not coroutine"):
         scope().undo(step())  # type: ignore[arg-type]  # the mistake under test
+
+
+async def test_a_shielded_call_is_a_function_and_not_what_it_gives() -> None:
+    with pytest.raises(TypeError, match="shielded wants an async function, uncalled"):
+        await scope().shielded(step())  # type: ignore[arg-type]  # the mistake under test
 
 
 def test_an_event_is_a_platform_event() -> None:

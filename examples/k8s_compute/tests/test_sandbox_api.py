@@ -16,11 +16,12 @@ from openshell_compute_k8s._failures import ApiRefusal
 from openshell_compute_k8s._objects import Metadata
 from openshell_compute_k8s._sandbox_api import SandboxApi
 
-from openshell_drivers import AlreadyExists, NotFound, Unavailable
+from openshell_drivers import AlreadyExists, CreateScope, NotFound, Unavailable
 
 BODY: dict[str, Any] = {
     "metadata": {"name": "w--one", "annotations": {"openshell.ai/create": "this"}}
 }
+SCOPE = CreateScope("one", lambda event: None, set())
 TAKEN = {"code": 409, "reason": "AlreadyExists"}
 bodies: list[str] = []
 """What the last server was sent, beside its versions."""
@@ -71,7 +72,7 @@ async def sandboxes(
 
 async def test_what_a_lost_answer_was_about_is_found_by_the_second_try() -> None:
     async with sandboxes(LOST, TAKEN, made("one", by="this")) as (api, asked):
-        assert (await api.create("a", BODY, "one")).metadata.uid == "one"
+        assert (await api.create("a", BODY, "one", SCOPE)).metadata.uid == "one"
         assert asked == ["POST", "POST", "GET"]
 
 
@@ -79,14 +80,14 @@ async def test_what_a_lost_answer_was_about_is_found_by_the_second_try() -> None
 async def test_what_another_call_has_made_for_the_id_stays(first: tuple[None, ...]) -> None:
     async with sandboxes(*first, TAKEN, made("one")) as (api, _):
         with pytest.raises(AlreadyExists):
-            await api.create("a", BODY, "one")
+            await api.create("a", BODY, "one", SCOPE)
 
 
 @pytest.mark.parametrize("first", [(), (LOST,)])
 async def test_anothers_is_never_taken_for_ones_own(first: tuple[None, ...]) -> None:
     async with sandboxes(*first, TAKEN, made("other")) as (api, _):
         with pytest.raises(ApiRefusal) as refused:
-            await api.create("a", BODY, "one")
+            await api.create("a", BODY, "one", SCOPE)
         assert refused.value.already_exists
 
 
@@ -96,7 +97,7 @@ async def test_what_is_unfinished_or_going_makes_room() -> None:
     answers: tuple[dict[str, Any], ...]
     answers = (TAKEN, unfinished, {}, TAKEN, going, TAKEN, {"code": 404}, made("one"))
     async with sandboxes(*answers) as (api, asked):
-        assert (await api.create("a", BODY, "one")).metadata.uid == "one"
+        assert (await api.create("a", BODY, "one", SCOPE)).metadata.uid == "one"
         assert asked == ["POST", "GET", "DELETE", "POST", "GET", "POST", "GET", "POST"]
 
 

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from openshell_compute_k8s._objects import Pod, Sandbox
 from openshell_compute_k8s._seen import read_sandbox
+from openshell_compute_k8s._strays import Strays
 from openshell_compute_k8s._view import View
 
 from openshell_drivers import ObservedSandbox, PermissionDenied, SandboxFeed, Unavailable
@@ -70,7 +71,7 @@ def told() -> Told:
 @pytest.fixture
 def view(told: Told) -> View:
     """A view that tells the feed, and knows nothing."""
-    made = View(pull_patience=0)
+    made = View(Strays(), pull_patience=0)
     made.begin(told)
     return made
 

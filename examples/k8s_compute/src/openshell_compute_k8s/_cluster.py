@@ -41,12 +41,14 @@ from openshell_compute_k8s._seen import (
     read_sandbox,
     runtime_identity,
 )
+from openshell_compute_k8s._strays import Strays
 from openshell_compute_k8s._view import View
 from openshell_compute_k8s._workspaces import Workspaces
 from openshell_compute_k8s.config import KubernetesConfig
 from openshell_drivers import (
     AuthenticatedSandbox,
     Backoff,
+    CreateScope,
     DeadlineExceeded,
     DriverError,
     FailedPrecondition,
@@ -77,7 +79,8 @@ class Cluster:
         self._workspaces = Workspaces(api, config)
         self._sandboxes = SandboxApi(api, config, self._workspaces.scope)
         self._gpus = GpuCapacity(api, config.gpu_resource)
-        self._view = View(pull_patience=config.image_pull_patience)
+        self._strays = Strays()
+        self._view = View(self._strays, pull_patience=config.image_pull_patience)
 
     async def observe(self, feed: SandboxFeed) -> None:
         """Tell the feed what the cluster shows, for ever."""
@@ -85,6 +88,7 @@ class Cluster:
         follower = Follower(self._api, self._sandboxes, self._config, scope)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._prepare)
+            tasks.start_soon(self._strays.removing, self._sandboxes.delete)
             await follower.follow(feed, self._view)
 
     async def _prepare(self) -> None:
@@ -107,7 +111,8 @@ class Cluster:
             found = await self._api.everything(path, Sandbox, query)
         except ApiRefusal as refusal:
             raise self._sandboxes.answer(refusal, "list sandboxes") from None
-        seen = filter(None, map(read_sandbox, found))
+        ours = [each for each in found if not self._strays.take(each.metadata)]
+        seen = filter(None, map(read_sandbox, ours))
         return [observe(each, None, given_up=False, pods_known=False) for each in seen]
 
     # Create and delete.
@@ -126,19 +131,27 @@ class Cluster:
         if spec.gpu is not None and self._config.check_gpu_capacity:
             await self._gpus.require(spec.gpu)
 
-    async def create(self, spec: SandboxSpec) -> str:
+    async def create(self, spec: SandboxSpec, scope: CreateScope) -> str:
         """Create the resource; with launch authentication, its Secrets before it may run.
 
         Until all is there it is marked as unfinished, and no sandbox to anybody; killed in between,
         it is removed later.
         """
+        attempt = secrets.token_hex(8)
         async with self._workspaces.use(spec.workspace) as namespace:
-            return await self._create_in(namespace, spec)
+            try:
+                return await self._create_in(namespace, spec, attempt, scope)
+            except BaseException:
+                self._strays.disown(attempt)
+                raise
 
-    async def _create_in(self, namespace: str, spec: SandboxSpec) -> str:
+    async def _create_in(
+        self, namespace: str, spec: SandboxSpec, attempt: str, scope: CreateScope
+    ) -> str:
         launch = spec.launch_authentication
         parts = None if launch is None else LaunchAuthentication.parse(launch)
-        made = await self._post(namespace, await self._resource(spec, namespace, parts))
+        body = await self._resource(spec, namespace, parts, attempt)
+        made = await self._post(namespace, body, scope)
         if parts is not None:
             await self._put_launch(made.metadata, parts, new=True)
             made = await self._sandboxes.finish(made.metadata)
@@ -147,12 +160,16 @@ class Cluster:
         return runtime_identity(namespace, made.metadata.uid)
 
     async def _resource(
-        self, spec: SandboxSpec, namespace: str, launch: LaunchAuthentication | None
+        self,
+        spec: SandboxSpec,
+        namespace: str,
+        launch: LaunchAuthentication | None,
+        attempt: str,
     ) -> dict[str, Any]:
         version = await self._sandboxes.version()
         labels, name = own_labels(spec, self._config), resource_name(spec)
         notes = identity_annotations(spec)
-        passing = {ATTEMPT: secrets.token_hex(8)}
+        passing = {ATTEMPT: attempt}
         if launch is not None:
             passing[HOLDER] = Holder.this().write()
         scc = {}
@@ -182,18 +199,18 @@ class Cluster:
             },
         }
 
-    async def _post(self, namespace: str, body: dict[str, Any]) -> Sandbox:
+    async def _post(self, namespace: str, body: dict[str, Any], scope: CreateScope) -> Sandbox:
         notes = body["metadata"]["annotations"]
         try:
             try:
-                return await self._sandboxes.create(namespace, body, notes[SANDBOX_ID])
+                return await self._sandboxes.create(namespace, body, notes[SANDBOX_ID], scope)
             except ApiRefusal as refusal:
                 if refusal.missing_namespace or refusal.ending_namespace:
                     self._workspaces.forget(namespace)
                 if not refusal.missing_namespace:
                     raise
                 await self._workspaces.make_usable(notes[SANDBOX_WORKSPACE])
-                return await self._sandboxes.create(namespace, body, notes[SANDBOX_ID])
+                return await self._sandboxes.create(namespace, body, notes[SANDBOX_ID], scope)
         except ApiRefusal as refusal:
             raise answer_create(refusal, "sandbox", namespace) from None
 

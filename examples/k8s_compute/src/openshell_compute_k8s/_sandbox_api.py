@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any, Final
 
 import anyio
@@ -27,6 +28,7 @@ from openshell_drivers import (
     Aborted,
     AlreadyExists,
     Backoff,
+    CreateScope,
     DriverError,
     FailedPrecondition,
     NotFound,
@@ -89,19 +91,24 @@ class SandboxApi:
             return {"replicas": 1 if wanted else 0}
         return {"operatingMode": "Running" if wanted else "Suspended"}
 
-    async def create(self, namespace: str, body: dict[str, Any], sandbox_id: str) -> Sandbox:
-        """Create, and give what the API server made of it.
+    async def create(
+        self, namespace: str, body: dict[str, Any], sandbox_id: str, scope: CreateScope
+    ) -> Sandbox:
+        """Create, and give what the API server made of it. A request on its way is carried to its
+        end.
 
         Of two tries of which the first broke, the second finds what the first has made. What is
         going, or was left unfinished by a driver that was killed, is waited for: its name will be
         free. Raises `ApiRefusal` or as `Api.call`.
         """
         path = await self.path(namespace)
+        post = partial(self._api.call, "POST", path, Sandbox, body=body)
+        longest = self._config.request_timeout + 1
         broken, until = False, time.monotonic() + _NAME_IS_FREE
         delays = iter(_GOING)
         while True:
             try:
-                return await self._api.call("POST", path, Sandbox, body=body)
+                return await scope.shielded(post, seconds=longest)
             except Interrupted:
                 if broken:
                     raise

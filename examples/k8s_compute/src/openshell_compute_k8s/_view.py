@@ -16,6 +16,7 @@ import anyio
 
 from openshell_compute_k8s._objects import Pod, Sandbox
 from openshell_compute_k8s._seen import Seen, SeenPod, observe, read_pod, read_sandbox
+from openshell_compute_k8s._strays import Strays
 from openshell_drivers import DriverError, ObservedSandbox, PermissionDenied, SandboxFeed
 
 _MOST_DROPPED: Final = 10_000
@@ -27,7 +28,8 @@ _log: Final = logging.getLogger("openshell_compute_k8s")
 class View:
     """What is known of every sandbox. For one event loop, without locks."""
 
-    def __init__(self, *, pull_patience: float) -> None:
+    def __init__(self, strays: Strays, *, pull_patience: float) -> None:
+        self._strays = strays
         self._patience = pull_patience
         self._sight = anyio.Event()
         self._made: dict[str, float] = {}
@@ -53,7 +55,7 @@ class View:
         self._listed = False
         self._lost: dict[str, str] = {"sandboxes": ""}  # until the watch stands
         self.pods_known = False
-        self.sandboxes = _Sandboxes(self)
+        self.sandboxes = _Sandboxes(self, self._strays)
         self.pods = _Pods(self)
 
     def close(self) -> None:
@@ -268,17 +270,21 @@ class View:
 class _Sandboxes:
     """Takes what the watch of sandboxes brings."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, strays: Strays) -> None:
         self._view = view
+        self._strays = strays
 
     def listing(self) -> None:
         self._view.begin_list()
 
     def replaced(self, objects: Sequence[Sandbox]) -> None:
-        self._view.replace(_known(map(read_sandbox, objects)))
+        self._view.replace(_known(map(self._read, objects)))
+
+    def _read(self, item: Sandbox) -> Seen | None:
+        return None if self._strays.take(item.metadata) else read_sandbox(item)
 
     def changed(self, item: Sandbox) -> None:
-        seen = read_sandbox(item)
+        seen = self._read(item)
         if seen is not None:
             self._view.put(seen)
             self._view.tell(seen.id)

@@ -104,7 +104,7 @@ class KubernetesDriver(ComputeDriver[KubernetesConfig]):
         """Create the resource. What a failure leaves is found by `delete_sandbox`."""
         cluster = await self._ready()
         scope.event(PlatformEvent.progress("requesting_sandbox"))
-        return await cluster.create(spec)
+        return await cluster.create(spec, scope)
 
     async def delete_sandbox(self, ref: SandboxRef) -> bool:
         """Have the resource removed, and before it its pod, Secrets and claims."""

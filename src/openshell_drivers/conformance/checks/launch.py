@@ -8,7 +8,8 @@ from typing import Final
 from openshell_drivers._wire import compute_driver_pb2 as wire
 from openshell_drivers.conformance._caller import Reply
 from openshell_drivers.conformance._checks import check
-from openshell_drivers.conformance.benches.compute import ComputeBench, Created
+from openshell_drivers.conformance.benches._compute_calls import Created
+from openshell_drivers.conformance.benches.compute import ComputeBench
 from openshell_drivers.testing.gateway._handshake import LAUNCH
 
 _TOLD: Final = ("OK", "INVALID_ARGUMENT", "FAILED_PRECONDITION")

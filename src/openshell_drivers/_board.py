@@ -12,20 +12,18 @@ import math
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
+from openshell_drivers._entries import Entry, view_of
 from openshell_drivers._faults import WrongType
 from openshell_drivers._sandboxes import (
-    Condition,
     ObservedSandbox,
     PlatformEvent,
-    Sandbox,
     SandboxDeleted,
     SandboxHappening,
-    SandboxStatus,
 )
 from openshell_drivers._states import SandboxState, StateKind
+from openshell_drivers._watchers import Watcher
 from openshell_drivers.errors import Aborted, Unavailable
 
 if TYPE_CHECKING:
@@ -39,21 +37,8 @@ TOMBSTONE_SECONDS: Final = 120.0
 """How long nothing is told of a sandbox that is gone, whatever the backend still shows. After that
 somebody else has made it again."""
 _MOST_TOMBSTONES: Final = 10_000
-_MOST_EVENTS: Final = 1024
 _MOST_HELD_EVENTS: Final = 64
 
-#: how each state is written: condition type, status, reason (None for the state's own)
-_CONDITIONS: Final[dict[StateKind, tuple[tuple[str, str, str | None], ...]]] = {
-    "starting": (("Ready", "False", None),),
-    "ready": (("Ready", "True", None),),
-    "transient": (("Ready", "False", None),),
-    "unknown": (("Ready", "Unknown", None),),
-    "failed": (("Ready", "False", None),),
-    "exited": (("Ready", "False", None),),
-    "stopping": (("Suspended", "False", None), ("Ready", "Unknown", "Stopping")),
-    "stopped": (("Suspended", "True", None), ("Ready", "Unknown", "Stopped")),
-    "deleting": (("Ready", "Unknown", None),),
-}
 _AFTER_CREATE: Final[frozenset[StateKind]] = frozenset(
     {"starting", "ready", "transient", "unknown", "failed", "exited"}
 )
@@ -65,90 +50,7 @@ _CONFIRMED_BY: Final[dict[StateKind, frozenset[StateKind]]] = {
 }
 
 
-@dataclass(slots=True, eq=False)
-class Entry:
-    """One sandbox that exists."""
-
-    id: str
-    name: str
-    workspace: str
-    observed: ObservedSandbox | None = None
-    shown: SandboxState | None = None
-    """What is told in place of what was observed, while an operation runs and until the backend
-    has caught up with it."""
-    shown_until: float = -math.inf
-    fresh: bool = False
-    """Created by this process and not started since, so that no earlier run can be seen."""
-    instance: str = ""
-    """The instance before the start that is shown."""
-    accepted_at: float = -math.inf
-    again: bool = False
-    """There was one with the same id a moment before."""
-    pinned: bool = False
-    """The backend may know nothing of it, and it exists all the same: it is being provisioned, or
-    that has failed. Only a delete removes it."""
-    doomed: bool = False
-    """A delete was accepted: the first absence is its end."""
-    shown_at: float = -math.inf
-    overdue: bool = False
-    """It was said that a delete takes long."""
-    strikes: int = 0
-    unlisted: bool = False
-    """The last list lacked it."""
-    missing: bool = False
-    """And nothing excuses that."""
-    touched: int = 0
-    seen_at: int = 0
-    since: int = 0
-    """Touches: what was observed before the second is older than what is shown."""
-    generation: str = ""
-    """Of the start that was last made."""
-    identity: str | None = None
-    """The runtime identity that the gateway was last told."""
-    view: Sandbox | None = None
-    encoded: bytes | None = None
-    """What the server has made of `view`, for as long as it stays."""
-    brief: bytes | None = None
-    """The same without messages, if a list was too large with them."""
-
-
 Change: TypeAlias = Entry | SandboxDeleted | SandboxHappening
-
-
-@dataclass(slots=True, eq=False)
-class _Told:
-    """An event in a watcher's list, each one for itself."""
-
-    happening: SandboxHappening
-
-
-@dataclass(slots=True, eq=False)
-class _Watcher:
-    """What one watcher has yet to read, in order: ids, of which True has been deleted meanwhile,
-    and events."""
-
-    pending: dict[str | _Told, bool] = field(default_factory=dict)
-    events: int = 0
-    overrun: bool = False
-    wake: anyio.Event | None = None
-
-    def mark(self, sandbox_id: str, deleted: bool = False) -> None:
-        self.pending[sandbox_id] = deleted or self.pending.get(sandbox_id, False)
-        self._rouse()
-
-    def tell(self, happening: SandboxHappening) -> None:
-        if self.events >= _MOST_EVENTS:  # it does not read: end it, so that it asks anew
-            self.overrun = True
-            self.pending.clear()
-        else:
-            self.events += 1
-            self.pending[_Told(happening)] = False
-        self._rouse()
-
-    def _rouse(self) -> None:
-        if self.wake is not None:
-            self.wake.set()
-            self.wake = None
 
 
 @dataclass(slots=True)
@@ -178,7 +80,7 @@ class Board:
         self._clock = clock
         self._entries: dict[str, Entry] = {}
         self._held: dict[str, _Held] = {}
-        self._watchers: set[_Watcher] = set()
+        self._watchers: set[Watcher] = set()
         self._tombstones: dict[str, float] = {}
         self._untold: dict[str, None] = {}
         self._forgotten: dict[str, None] = {}
@@ -397,7 +299,7 @@ class Board:
         return True
 
     def _publish(self, entry: Entry) -> None:
-        view = _view(entry)
+        view = view_of(entry)
         if view != entry.view:  # no event at rest (COMP-WATCH-09)
             entry.view, entry.encoded, entry.brief = view, None, None
             for watcher in self._watchers:
@@ -440,7 +342,7 @@ class Board:
         """
         import anyio
 
-        watcher = _Watcher(pending=dict.fromkeys(self._untold, True))
+        watcher = Watcher(pending=dict.fromkeys(self._untold, True))
         for sandbox_id in self._entries:
             watcher.mark(sandbox_id)
         self._watchers.add(watcher)  # before anything is read: no change falls in between
@@ -484,51 +386,3 @@ def _observed(each: object) -> ObservedSandbox:
 def _bound(ids: dict[str, Any]) -> None:
     if len(ids) >= _MOST_TOMBSTONES:
         del ids[next(iter(ids))]
-
-
-def _view(entry: Entry) -> Sandbox:
-    """Make what is told of a sandbox. The gateway's own id, name and workspace (COMP-GET-03)."""
-    seen = entry.observed
-    state = entry.shown
-    if state is None:
-        state = SandboxState.starting() if seen is None else seen.state
-    before = () if entry.view is None or entry.view.status is None else entry.view.status.conditions
-    conditions, deleting = _conditions(state, before), state.kind == "deleting"
-    if seen is None:
-        status = SandboxStatus(name=entry.name, conditions=conditions, deleting=deleting)
-    else:
-        status = SandboxStatus(
-            name=entry.name,
-            instance_id=seen.instance_id,
-            agent_fd=seen.agent_fd,
-            sandbox_fd=seen.sandbox_fd,
-            conditions=conditions,
-            deleting=deleting,
-            resolved_identity=seen.resolved_identity,
-            fence_generation=seen.fence_generation,
-            fence_digest=seen.fence_digest,
-            fence_claims=seen.fence_claims,
-        )
-    return Sandbox(id=entry.id, name=entry.name, workspace=entry.workspace, status=status)
-
-
-def _conditions(state: SandboxState, before: tuple[Condition, ...]) -> tuple[Condition, ...]:
-    """Write a state; a condition keeps its time while its status stays (COMP01-TIME-02)."""
-    old = {each.type: each for each in before}
-    written = []
-    for kind, status, reason in _CONDITIONS[state.kind]:
-        known = old.get(kind)
-        if known is not None and known.status == status:
-            time_ = known.transition_time
-        else:
-            time_ = state.since or datetime.now(UTC)
-        written.append(
-            Condition(
-                type=kind,
-                status=status,
-                reason=reason or state.reason,
-                message=state.message,
-                transition_time=time_,
-            )
-        )
-    return tuple(written)

@@ -17,9 +17,10 @@ from typing import Any, Final, TypeAlias
 import anyio
 import anyio.abc
 
-from openshell_drivers._board import Board, Entry
+from openshell_drivers._board import Board
 from openshell_drivers._checks import returned
 from openshell_drivers._detached import Detached
+from openshell_drivers._entries import Entry
 from openshell_drivers._faults import WrongValue, describe, task_cancelled
 from openshell_drivers._guards import Rules, admit, require_launch_authentication
 from openshell_drivers._locks import KeyedLocks

@@ -9,7 +9,8 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from openshell_drivers._board import Board, Entry
+from openshell_drivers._board import Board
+from openshell_drivers._entries import Entry
 from openshell_drivers._lifecycle import Lifecycle
 from openshell_drivers._sandboxes import SandboxDeleted, SandboxHappening
 from openshell_drivers._services.compute import rules

@@ -18,7 +18,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from openshell_drivers._board import Board, Change, Entry
+from openshell_drivers._board import Board, Change
+from openshell_drivers._entries import Entry
 from openshell_drivers._sandboxes import PlatformEvent, Sandbox, SandboxDeleted, SandboxHappening
 from openshell_drivers.compute import ObservedSandbox, SandboxState
 from tests.fakes.compute import seen

@@ -13,7 +13,8 @@ import anyio.lowlevel
 import pytest
 
 from openshell_drivers import NotFound, Unavailable
-from openshell_drivers._board import Board, Entry
+from openshell_drivers._board import Board
+from openshell_drivers._entries import Entry
 from openshell_drivers._lifecycle import Lifecycle
 from openshell_drivers._polling import Poller
 from openshell_drivers._services.compute import rules

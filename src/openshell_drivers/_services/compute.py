@@ -15,11 +15,12 @@ from openshell_drivers._abilities import (
     ResourceCapabilities,
     Support,
 )
-from openshell_drivers._board import Change, Entry
+from openshell_drivers._board import Change
 from openshell_drivers._checks import returned
 from openshell_drivers._codec import compute_server as codec
 from openshell_drivers._codec import extension
 from openshell_drivers._codec.compute import FAMILY
+from openshell_drivers._entries import Entry
 from openshell_drivers._faults import WrongType, WrongValue
 from openshell_drivers._guards import Rules, require_name
 from openshell_drivers._lifecycle import Lifecycle

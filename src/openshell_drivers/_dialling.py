@@ -13,12 +13,12 @@ from typing import Any
 
 import anyio
 
+from openshell_drivers._dialled import dialled_socket
 from openshell_drivers._flags import Parser
 from openshell_drivers.backoff import Backoff
 from openshell_drivers.client import Connection, connect
 from openshell_drivers.errors import ConfigError, Unavailable, Unimplemented
 from openshell_drivers.secrets import Secret
-from openshell_drivers.settings import dialled_socket
 
 _ATTEMPT_SECONDS = 0.1
 _METHODS = ("resolve", "list", "capabilities", "stored", "sandboxes")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from openshell_drivers._dialled import dialled_socket
 from openshell_drivers._flags import Parser
 from openshell_drivers._gateway_commands import HELP, PROG
 from openshell_drivers.errors import ConfigError
-from openshell_drivers.settings import dialled_socket
 from openshell_drivers.testing.gateway import PRESETS
 
 _VALUED: Final = {"socket", "bind-socket", "preset", "state", "speed", "workspace", "within"}
@@ -64,7 +64,7 @@ def read_settings(arguments: Sequence[str]) -> GatewaySettings:
     options = parser.parse(arguments)
     if options.preset not in PRESETS:
         raise ConfigError(f"--preset: must be one of {', '.join(PRESETS)}")
-    socket = dialled_socket(options.socket)
+    socket = Path(dialled_socket(options.socket))
     return GatewaySettings(
         socket=socket,
         state=Path(options.state) if options.state else Path(f"{socket}.gateway.json"),

@@ -1,7 +1,7 @@
 """Settings: flag > environment > file > default, for the server and for a driver's configuration.
 
-The only module that reads the environment. Errors are `ConfigError`: they name the key and where it
-came from, and never show a value.
+The only module that reads the environment, but for the socket to dial (`_dialled`). Errors are
+`ConfigError`: they name the key and where it came from, and never show a value.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
+from openshell_drivers._dialled import COMPUTE_SOCKET, CREDENTIALS_SOCKET, STORE_SOCKET
 from openshell_drivers._documents import read_file
 from openshell_drivers._logs import LogFormat
 from openshell_drivers._settings_config import read_config
@@ -28,9 +29,9 @@ from openshell_drivers.errors import ConfigError
 
 #: The gateways' and upstream drivers' own variables for the socket, by the service they belong to.
 _SOCKET_VARIABLES: Final[Mapping[type[Driver[Any]], str]] = {
-    CredentialsDriver: "OPENSHELL_CREDENTIALS_DRIVER_SOCKET",
-    CredentialStore: "OPENSHELL_CREDENTIAL_DRIVER_SOCKET",
-    ComputeDriver: "OPENSHELL_COMPUTE_DRIVER_SOCKET",
+    CredentialsDriver: CREDENTIALS_SOCKET,
+    CredentialStore: STORE_SOCKET,
+    ComputeDriver: COMPUTE_SOCKET,
 }
 _PREFIX: Final = "OPENSHELL_DRIVER_"
 _SECTION: Final = "server"
@@ -196,15 +197,3 @@ def _socket_variables(
         names = " and ".join(variable for variable, _ in found)
         raise ConfigError(f"{names} differ, and one process has one socket")
     return found
-
-
-def dialled_socket(flag: str | None) -> Path:
-    """Find the socket to dial: the flag, else the variables that drivers read."""
-    names = [f"{_PREFIX}SOCKET", *_SOCKET_VARIABLES.values()]
-    found = {os.environ[name] for name in names if os.environ.get(name)}
-    if flag:
-        return Path(flag)
-    if len(found) != 1:
-        state = "several differ" if found else "none is set"
-        raise ConfigError(f"--socket is missing, and of {', '.join(names)} {state}")
-    return Path(found.pop())

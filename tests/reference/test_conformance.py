@@ -15,7 +15,7 @@ SERVICES = {
 }
 
 
-@pytest.mark.matrix
+@pytest.mark.thorough
 @pytest.mark.parametrize("driver", SERVICES)
 async def test_a_reference_driver_is_conformant_under_every_preset(driver: str) -> None:
     before = keepers()

@@ -24,7 +24,8 @@ from openshell_drivers import (
     Secret,
     StoredCredential,
 )
-from openshell_drivers.settings import ServerSettings, Sources, dialled_socket, load
+from openshell_drivers._dialled import dialled_socket
+from openshell_drivers.settings import ServerSettings, Sources, load
 
 
 class Plain(CredentialsDriver):
@@ -258,8 +259,8 @@ def test_a_client_dials_the_only_socket_that_a_variable_names(
 ) -> None:
     no_variables.setenv(variable, "/one")
 
-    assert dialled_socket(None) == Path("/one")
-    assert dialled_socket("/flag") == Path("/flag")
+    assert dialled_socket(None) == "/one"
+    assert dialled_socket("/flag") == "/flag"
 
 
 def test_a_client_does_not_guess_which_socket_is_meant(no_variables: pytest.MonkeyPatch) -> None:
@@ -271,4 +272,4 @@ def test_a_client_does_not_guess_which_socket_is_meant(no_variables: pytest.Monk
     with pytest.raises(ConfigError, match="several differ") as caught:
         dialled_socket(None)
     assert "canary" not in str(caught.value)
-    assert dialled_socket("/flag") == Path("/flag")
+    assert dialled_socket("/flag") == "/flag"

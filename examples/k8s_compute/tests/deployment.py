@@ -67,6 +67,43 @@ def pod_spec(objects: Iterable[Object]) -> Object:
     return spec
 
 
+def pod_labels(objects: Iterable[Object]) -> dict[str, str]:
+    """Give the labels of the gateway's pod."""
+    labels: dict[str, str] = found(objects, "StatefulSet")["spec"]["template"]["metadata"]["labels"]
+    return labels
+
+
+def pod_selectors(objects: Iterable[Object]) -> Iterator[dict[str, str]]:
+    """Give the labels that pods are selected by: in services, sets, and network policies, that
+    which the driver makes included. What selects all pods is left out."""
+    for each in objects:
+        if each["kind"] == "Service":
+            yield each["spec"]["selector"]
+        elif each["kind"] == "ConfigMap":
+            driver = yaml.safe_load(each["data"].get("compute.yaml", "{}"))
+            yield from filter(None, [driver.get("workspaces", {}).get("gateway_pods")])
+        else:
+            yield from filter(None, map(_matched, _selectors(each.get("spec", {}))))
+
+
+def _selectors(part: Any) -> Iterator[Object]:
+    """Find all selectors of pods, however deep."""
+    if isinstance(part, list):
+        for each in part:
+            yield from _selectors(each)
+    elif isinstance(part, dict):
+        for key, value in part.items():
+            if key in {"selector", "podSelector"}:
+                yield value
+            yield from _selectors(value)
+
+
+def _matched(selector: Object) -> dict[str, str]:
+    assert selector.keys() <= {"matchLabels"}, "expressions are not looked at here"
+    labels: dict[str, str] = selector.get("matchLabels", {})
+    return labels
+
+
 def container(spec: Object, name: str) -> Object:
     """Give a container of a pod, whatever its kind."""
     [one] = [

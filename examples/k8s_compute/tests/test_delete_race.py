@@ -14,7 +14,7 @@ from examples.k8s_compute.tests.world import V1BETA1, World
 from openshell_drivers import SandboxRef, SandboxSpec
 from openshell_drivers.client import Connection
 
-pytestmark = [pytest.mark.kube, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kube, pytest.mark.timeout(900)]
 
 AT_ONCE: Final = 8
 
@@ -61,7 +61,7 @@ async def race(
     assert not alive, f"race {number}: the object goes on"
 
 
-@pytest.mark.parametrize("races", [100, pytest.param(1000, marks=pytest.mark.matrix)])
+@pytest.mark.parametrize("races", [25, pytest.param(1000, marks=pytest.mark.matrix)])
 async def test_a_delete_that_races_with_status_writes_is_never_false(
     world: World, socket_path: Path, races: int
 ) -> None:

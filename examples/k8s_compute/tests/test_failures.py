@@ -28,6 +28,11 @@ QUOTA = (
     [
         (refusal(409, reason="AlreadyExists"), "ALREADY_EXISTS", "exists already"),
         (refusal(409, reason="Conflict"), "ABORTED", "changed meanwhile"),
+        (
+            refusal(409, CANARY, "Conflict", kind="resourcequotas", name="few"),
+            "ABORTED",
+            "the namespace's quota is changed all the time",
+        ),
         (refusal(403, QUOTA), "FAILED_PRECONDITION", "exceeded quota: few, requested: count/s"),
         (
             refusal(403, f'User "{CANARY}" cannot create resource "sandboxes" in API group "a"'),
@@ -81,6 +86,16 @@ def test_other_calls_keep_what_is_forbidden_apart_from_what_is_missing() -> None
     assert answer(refusal(403), "read").code == "PERMISSION_DENIED"
     assert answer(refusal(404), "read").code == "NOT_FOUND"
     assert answer(refusal(418, CANARY), "read").code == "INTERNAL"
+
+
+def test_a_quota_that_was_changed_meanwhile_is_no_change_of_the_object() -> None:
+    counted = refusal(409, reason="Conflict", kind="resourcequotas", name="few")
+    changed = refusal(409, reason="Conflict", kind="sandboxes.agents.x-k8s.io", name="few")
+    there = refusal(409, reason="AlreadyExists", kind="resourcequotas", name="few")
+    forbidden = refusal(403, QUOTA, "Forbidden", kind="resourcequotas", name="few")
+    each = (counted, changed, there, forbidden, refusal(409, reason="Conflict"))
+    assert [one.quota_conflict for one in each] == [True, False, False, False, False]
+    assert [one.conflict for one in each] == [False, True, False, False, True]
 
 
 def test_a_body_that_is_not_the_api_servers_has_no_text() -> None:

@@ -7,14 +7,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from openshell_compute_k8s import KubernetesConfig
 from openshell_compute_k8s._holder import Holder
 from openshell_compute_k8s._seen import Seen
 
 from examples.k8s_compute.tests.world import V1BETA1, World, eventually
-from openshell_drivers import AlreadyExists, SandboxRef, SandboxSpec, Secret
-from openshell_drivers.client import connect
+from openshell_drivers import AlreadyExists, FailedPrecondition, SandboxRef, SandboxSpec, Secret
+from openshell_drivers.client import Connection, connect
 from openshell_drivers.compute import SandboxTemplate
 from openshell_drivers.testing.gateway import PRESETS, Gateway
 from tests.peers.kube import Access
@@ -86,7 +87,7 @@ async def test_a_stop_does_not_rely_on_what_the_watch_has_yet_to_bring(
         await caller.compute.start_sandbox(spec.ref)
         assert await cluster._view.until("one", lambda: is_wanted(cluster._view.find("one")), 30)
         cluster._view.put(stopped)  # as if the start had not been seen yet
-        await cluster.stop(spec.ref)
+        await cluster.running.stop(spec.ref)
         assert world.only_sandbox()["spec"]["operatingMode"] == "Suspended"
 
 
@@ -256,6 +257,63 @@ async def test_a_token_of_its_pod_authenticates_a_sandbox_and_no_other(
         assert record.name == "one"
 
 
+async def test_another_process_knows_which_start_was_made_and_of_what(
+    world: World, socket_path: Path
+) -> None:
+    """A retry is no second start (COMP01-START-01), and another object no sandbox of the gateway's
+    (COMP01-ID-02)."""
+    spec = SandboxSpec(id="one", name="one", workspace="default")
+    async with world.caller(socket_path) as caller:
+        identity = await caller.compute.create_sandbox(spec)
+        await caller.compute.stop_sandbox(spec.ref)
+        await caller.compute.start_sandbox(spec.ref, generation_id="g-1")
+        started = world.only_sandbox()["metadata"]["resourceVersion"]
+        assert started
+    async with world.caller(socket_path) as caller:
+        other = f"k8s:{world.namespace}:another"
+        with pytest.raises(FailedPrecondition, match="not the one that the gateway knows"):
+            await caller.compute.start_sandbox(
+                spec.ref, generation_id="g-2", expected_runtime_identity=other
+            )
+        again = await caller.compute.start_sandbox(
+            spec.ref, generation_id="g-1", expected_runtime_identity=identity
+        )
+        assert again == identity
+        assert world.only_sandbox()["metadata"]["annotations"]["openshell.ai/start"] == "g-1"
+        await caller.compute.stop_sandbox(spec.ref)
+        assert "openshell.ai/start" not in world.only_sandbox()["metadata"]["annotations"]
+        await caller.compute.start_sandbox(spec.ref, generation_id="g-1")
+        assert world.only_sandbox()["spec"]["operatingMode"] == "Running"
+
+
+async def test_a_run_that_has_ended_is_not_started_again_by_a_retry_to_another_process(
+    world: World, socket_path: Path
+) -> None:
+    spec = SandboxSpec(id="one", name="one", workspace="default")
+    async with world.caller(socket_path) as caller:
+        await caller.compute.create_sandbox(spec)
+        await caller.compute.stop_sandbox(spec.ref)
+        await caller.compute.start_sandbox(spec.ref, generation_id="g-1")
+        assert await eventually(lambda: world.objects("pods") != [])
+        world.patch("pods", "default--one", {"metadata": {"annotations": {"kwok.test/exit": "0"}}})
+        assert await eventually(lambda: has_ended(world))
+        (run,) = world.objects("pods")
+    async with world.caller(socket_path) as caller:
+        await caller.compute.start_sandbox(spec.ref, generation_id="g-1")
+        (same,) = world.objects("pods")
+        assert same["metadata"]["uid"] == run["metadata"]["uid"]
+        await caller.compute.start_sandbox(spec.ref, generation_id="g-2")
+        assert await eventually(lambda: world.objects("pods") != [])
+        (new,) = world.objects("pods")
+        assert new["metadata"]["uid"] != run["metadata"]["uid"]
+
+
+def has_ended(world: World) -> bool:
+    """Whether the one pod's run is over."""
+    phases = [each["status"]["phase"] for each in world.objects("pods")]
+    return phases in (["Succeeded"], ["Failed"])
+
+
 async def test_the_wish_to_wait_for_the_creating_client_is_not_replayed_at_a_start(
     world: World, socket_path: Path
 ) -> None:
@@ -331,9 +389,25 @@ async def test_an_unlabelled_sandbox_is_adopted_if_the_operator_wants(
         await gateway.wait_watching()
 
         def labelled() -> bool:
-            return "openshell.ai/gateway-id" in world.only_sandbox()["metadata"]["labels"]
+            made = world.only_sandbox()
+            of_pods = made["spec"]["podTemplate"]["metadata"]["labels"]
+            return all(
+                "openshell.ai/gateway-id" in each for each in (made["metadata"]["labels"], of_pods)
+            )
 
         assert await eventually(labelled)
+        async with connect(short_dir / "b" / "s") as caller:  # and its pod is known
+            (pod,) = world.objects("pods")
+            with anyio.fail_after(30):
+                wanted = [pod["metadata"]["uid"]]
+                while await instances(caller) != wanted:  # noqa: ASYNC110  # the watch brings it
+                    await anyio.sleep(0.05)
+
+
+async def instances(caller: Connection) -> list[str]:
+    """The instances of all sandboxes."""
+    found = await caller.compute.list_sandboxes()
+    return [each.status.instance_id for each in found if each.status is not None]
 
 
 def test_the_configuration_says_what_is_missing() -> None:

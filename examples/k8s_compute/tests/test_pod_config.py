@@ -89,6 +89,28 @@ def test_message_has_no_value_in_it() -> None:
         assert "CANARY" not in problem(pod)
 
 
+@pytest.mark.parametrize(
+    ("settings", "works"),
+    [
+        ({}, True),
+        ({"stop_timeout": 31}, True),
+        ({"stop_timeout": 30}, False),
+        ({"stop_timeout": 5, "pod": {"termination_grace_seconds": 4}}, True),
+        ({"pod": {"termination_grace_seconds": 89}}, True),
+        ({"pod": {"termination_grace_seconds": 90}}, False),
+        ({"stop_timeout": 600, "pod": {"termination_grace_seconds": 600}}, False),
+    ],
+)
+def test_a_stop_outlasts_the_grace_of_its_pod(settings: dict[str, Any], works: bool) -> None:
+    if works:
+        KubernetesConfig.model_validate(settings)
+        return
+    with pytest.raises(ValidationError) as caught:
+        KubernetesConfig.model_validate({**settings, "default_image": "canary"})
+    (error,) = caught.value.errors()
+    assert error["msg"] == "stop_timeout must be greater than pod.termination_grace_seconds"
+
+
 def test_workspace_path_may_be_anywhere_where_there_is_none() -> None:
     PodConfig.model_validate({"workspace": {"volume": "none", "mount_path": "/opt"}})
 

@@ -16,7 +16,8 @@ import pytest
 from openshell_compute_k8s import KubernetesDriver
 
 from examples.k8s_compute.tests.deployment import ACCOUNT, AUDIENCE, Object, Tenant, deployed
-from openshell_drivers import SandboxSpec, Secret
+from openshell_drivers import FailedPrecondition, PermissionDenied, SandboxSpec, Secret
+from openshell_drivers.client import Connection, connect
 from openshell_drivers.compute import GpuRequest, SandboxTemplate
 from openshell_drivers.server import running
 from openshell_drivers.testing.gateway import (
@@ -33,6 +34,9 @@ pytestmark = pytest.mark.kube
 Right = tuple[str, str, str]
 """A verb, a group and a resource."""
 
+SANDBOXES: Final = "/apis/agents.x-k8s.io/v1beta1"
+RIGHTS: Final = "/apis/rbac.authorization.k8s.io/v1"
+POLICIES: Final = "/apis/networking.k8s.io/v1"
 CLAIM: Final = "notes"
 WITH_CLAIM: Final[Mapping[str, Any]] = {
     "volumes": [{"name": "notes", "persistent_volume_claim": {"claim_name": CLAIM}}],
@@ -119,6 +123,15 @@ def denied(tenant: Tenant) -> set[Right]:
     }
 
 
+def written(tenant: Tenant) -> set[str]:
+    """The namespaces in which the tenant's account has written."""
+    return {
+        event["objectRef"].get("namespace", "")
+        for event in tenant.kube.audited(tenant.name, ACCOUNT)
+        if event["verb"] not in {"get", "list", "watch"}
+    }
+
+
 def cluster_roles(tenant: Tenant) -> list[Object]:
     """The cluster roles that the tenant's account is bound to, as they are in the cluster."""
     path = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
@@ -181,6 +194,9 @@ async def test_a_tenant_of_many_namespaces_has_what_it_uses(
         home = f"/api/v1/namespaces/{tenant.name}"
         secret = {"metadata": {"name": "openshell-client-tls"}, "stringData": {"tls.key": "canary"}}
         kube.api("POST", f"{home}/secrets", secret)
+        if template == "team3":
+            with account_of(tenant) as account:
+                require_confined(account)
         async with gateway_of(
             tenant, socket_path, workspace="agents", allow_driver_config=True
         ) as gateway:
@@ -189,6 +205,7 @@ async def test_a_tenant_of_many_namespaces_has_what_it_uses(
             await everything(gateway, tenant, place)
             await gateway.delete_workspace("agents")
         assert denied(tenant) == set()
+        assert tenant.name not in written(tenant)  # beside the gateway's keys
         assert used(tenant) == granted([*tenant.objects, *cluster_roles(tenant)])
 
 
@@ -287,6 +304,86 @@ async def test_without_a_right_that_is_needed_its_user_reads_why(
                 await gateway.create("one")
 
 
+@asynccontextmanager
+async def caller_of(tenant: Tenant, socket: Path, **more: Any) -> AsyncIterator[Connection]:
+    """Run the tenant's driver, and call it without a gateway."""
+    driver = KubernetesDriver(tenant.config(**more))
+    async with running(driver, socket=socket), connect(socket) as connection:
+        yield connection
+
+
+async def require_said(caller: Connection, said: str, *, validated: bool) -> None:
+    """Have a create say what is missing with the one code whose text a gateway passes on
+    (COMP-CREATE-06), and EnsureWorkspace with its own (COMP-WS-02)."""
+    wish = SandboxSpec(id="one", name="one", workspace="agents")
+    with pytest.raises(FailedPrecondition, match=said):
+        await caller.compute.create_sandbox(wish)
+    if validated:
+        with pytest.raises(FailedPrecondition, match=said):
+            await caller.compute.validate_sandbox_create(wish)
+    with pytest.raises(PermissionDenied, match=said):
+        await caller.compute.ensure_workspace("agents")
+    assert not await caller.compute.list_sandboxes()
+
+
+async def test_a_secret_that_may_not_be_copied_is_named_to_the_user(
+    kube: Access, tmp_path: Path, socket_path: Path
+) -> None:
+    said = r"could not read Secret unforeseen: .* may not get secrets .RBAC."
+    with deployed(kube, tmp_path, "team3") as tenant:
+        pod = {**tenant.config().pod.model_dump(mode="json"), "image_pull_secrets": ["unforeseen"]}
+        async with caller_of(tenant, socket_path, pod=pod) as caller:
+            await require_said(caller, said, validated=False)
+        made = {each["metadata"]["name"] for each in kube.api("GET", "/api/v1/namespaces")["items"]}
+        assert f"{tenant.name}-agents" not in made
+
+
+async def test_a_workspace_that_may_not_be_written_in_is_told_so(
+    kube: Access, tmp_path: Path, socket_path: Path
+) -> None:
+    said = r"takes no ServiceAccount: .* may not (patch|create) serviceaccounts .RBAC."
+    with (
+        deployed(kube, tmp_path, "team3") as tenant,
+        bound_without(tenant, "openshell-compute-managed", "serviceaccounts"),
+    ):
+        async with caller_of(tenant, socket_path) as caller:
+            await require_said(caller, said, validated=False)
+
+
+async def test_namespaces_whose_labels_may_not_be_read_are_told_so(
+    kube: Access, tmp_path: Path, socket_path: Path
+) -> None:
+    said = r"could not read the workspace's namespace: .* may not get namespaces .RBAC."
+    with (
+        deployed(kube, tmp_path, "team4") as tenant,
+        bound_without(tenant, "openshell-compute-observe", "namespaces"),
+    ):
+        async with caller_of(tenant, socket_path) as caller:
+            await require_said(caller, said, validated=True)
+
+
+@contextmanager
+def bound_without(tenant: Tenant, role: str, resource: str) -> Iterator[None]:
+    """Bind the tenant's account to a cluster role less one resource."""
+    api, own = tenant.kube.api, f"{role}-{tenant.name}"
+    binding = f"{RIGHTS}/clusterrolebindings/{role}:{tenant.name}"
+    rules = [
+        rule
+        for rule in api("GET", f"{RIGHTS}/clusterroles/{role}")["rules"]
+        if resource not in rule["resources"]
+    ]
+    api("POST", f"{RIGHTS}/clusterroles", {"metadata": {"name": own}, "rules": rules})
+    before = api("GET", binding)
+    api("DELETE", binding)
+    bound = {"metadata": {"name": before["metadata"]["name"]}, "subjects": before["subjects"]}
+    reference = {**before["roleRef"], "name": own}
+    api("POST", f"{RIGHTS}/clusterrolebindings", {**bound, "roleRef": reference})
+    try:
+        yield
+    finally:
+        api("DELETE", f"{RIGHTS}/clusterroles/{own}")
+
+
 # What the account may not do.
 
 
@@ -298,8 +395,13 @@ class Account:
 
     def ask(self, method: str, path: str, body: object = None) -> httpx.Response:
         """Ask for something, of which nothing is done."""
+        kind = "merge-patch+json" if method == "PATCH" else "json"
         return self.client.request(
-            method, path, params={"dryRun": "All"}, content=json.dumps(body or {})
+            method,
+            path,
+            params={"dryRun": "All"},
+            content=json.dumps(body or {}),
+            headers={"Content-Type": f"application/{kind}"},
         )
 
     def may(self, method: str, path: str) -> bool:
@@ -322,7 +424,7 @@ def tenants(kube: Access, tmp_path: Path) -> Iterator[tuple[Tenant, Tenant]]:
 
 @contextmanager
 def account_of(tenant: Tenant) -> Iterator[Account]:
-    headers = {"Authorization": f"Bearer {tenant.token}", "Content-Type": "application/json"}
+    headers = {"Authorization": f"Bearer {tenant.token}"}
     with httpx.Client(
         base_url=tenant.kube.server,
         headers=headers,
@@ -332,8 +434,6 @@ def account_of(tenant: Tenant) -> Iterator[Account]:
         yield Account(client)
 
 
-SANDBOXES: Final = "/apis/agents.x-k8s.io/v1beta1"
-RIGHTS: Final = "/apis/rbac.authorization.k8s.io/v1"
 IN_ANY_NAMESPACE: Final = [
     ("GET", "/api/v1/namespaces/{}/secrets"),
     ("GET", "/api/v1/namespaces/{}/secrets/openshell-server-tls"),
@@ -402,6 +502,19 @@ def sandbox(namespace: str) -> Object:
     }
 
 
+def is_confined(account: Account, method: str, path: str, body: object = None) -> bool:
+    """Whether the policy denies it, and not the account's rights."""
+    answer = account.ask(method, path, body)
+    assert answer.status_code != 403, answer.text
+    return answer.status_code == 422 and "of its own gateway only" in answer.text
+
+
+def require_confined(account: Account) -> None:
+    """Wait until the policy holds: it takes the server a moment to load one."""
+    path = f"{SANDBOXES}/namespaces/kube-system/sandboxes"
+    assert wait_until(lambda: is_confined(account, "POST", path, sandbox("kube-system")), 30)
+
+
 def test_managed_rights_are_confined(kube: Access, tmp_path: Path) -> None:
     """The cluster role allows all namespaces; the admission policy does not."""
     with deployed(kube, tmp_path, "team3") as tenant, account_of(tenant) as account:
@@ -409,29 +522,48 @@ def test_managed_rights_are_confined(kube: Access, tmp_path: Path) -> None:
             labels = {"openshell.ai/gateway-id": gateway}
             body = {"metadata": {"name": f"{tenant.name}-{name}", "labels": labels}}
             kube.api("POST", "/api/v1/namespaces", body)
-
-        def confined(method: str, path: str, body: object = None) -> bool:
-            answer = account.ask(method, path, body)
-            assert "cannot" not in answer.text, answer.text
-            return answer.status_code == 422 and "of its own gateway only" in answer.text
-
         own, foreign = (f"{tenant.name}-{each}" for each in ("own", "foreign"))
         place = f"{SANDBOXES}/namespaces/{{}}/sandboxes"
-
-        def policy_holds() -> bool:  # it takes the server a moment to load one
-            return confined("POST", place.format("kube-system"), sandbox("kube-system"))
-
-        assert wait_until(policy_holds, 30)
-        assert confined("POST", place.format(foreign), sandbox(foreign))
-        assert not confined("POST", place.format(own), sandbox(own))
+        require_confined(account)
+        assert is_confined(account, "POST", place.format(foreign), sandbox(foreign))
+        assert not is_confined(account, "POST", place.format(own), sandbox(own))
         secret = {"metadata": {"name": "any"}}
-        assert confined("POST", f"/api/v1/namespaces/{foreign}/secrets", secret)
-        assert not confined("POST", f"/api/v1/namespaces/{own}/secrets", secret)
-        assert confined("DELETE", f"/api/v1/namespaces/{foreign}")
-        assert not confined("DELETE", f"/api/v1/namespaces/{own}")
+        assert is_confined(account, "POST", f"/api/v1/namespaces/{foreign}/secrets", secret)
+        assert not is_confined(account, "POST", f"/api/v1/namespaces/{own}/secrets", secret)
+        assert is_confined(account, "DELETE", f"/api/v1/namespaces/{foreign}")
+        assert not is_confined(account, "DELETE", f"/api/v1/namespaces/{own}")
         unmarked: Object = {"metadata": {"name": f"{tenant.name}-new"}}
-        assert confined("POST", "/api/v1/namespaces", unmarked)
+        assert is_confined(account, "POST", "/api/v1/namespaces", unmarked)
         unmarked["metadata"]["labels"] = {"openshell.ai/gateway-id": tenant.name}
-        assert not confined("POST", "/api/v1/namespaces", unmarked)
+        assert not is_confined(account, "POST", "/api/v1/namespaces", unmarked)
         for name in (own, foreign):
             kube.api("DELETE", f"/api/v1/namespaces/{name}")
+
+
+def test_a_managed_account_writes_nothing_beside_its_gateway(kube: Access, tmp_path: Path) -> None:
+    """At home are the gateway's keys and its network policy."""
+    with deployed(kube, tmp_path, "team3") as tenant, account_of(tenant) as account:
+        home, fence = tenant.name, "openshell-gateway"
+        secrets, place = f"/api/v1/namespaces/{home}/secrets", f"{SANDBOXES}/namespaces/{home}"
+        policies = f"{POLICIES}/namespaces/{home}/networkpolicies"
+        accounts = f"/api/v1/namespaces/{home}/serviceaccounts"
+        keys = {"metadata": {"name": "openshell-server-tls"}, "stringData": {"tls.key": "canary"}}
+        kube.api("POST", secrets, keys)
+        kube.api("POST", f"{place}/sandboxes", sandbox(home))
+        require_confined(account)
+        mine = {**keys, "stringData": {"tls.key": "mine"}}
+        opened = {"metadata": {"name": "opened"}, "spec": {"podSelector": {}, "ingress": [{}]}}
+        wanted: list[tuple[str, str, Object]] = [
+            ("PUT", f"{secrets}/openshell-server-tls", mine),
+            ("PATCH", f"{secrets}/openshell-server-tls", mine),
+            ("POST", secrets, {"metadata": {"name": "any"}}),
+            ("PATCH", f"{policies}/{fence}", {"spec": {"ingress": [{}]}}),
+            ("POST", policies, opened),
+            ("PATCH", f"{accounts}/{ACCOUNT}", {"automountServiceAccountToken": True}),
+            ("POST", accounts, {"metadata": {"name": "any"}}),
+            ("POST", f"{place}/sandboxes", {**sandbox(home), "metadata": {"name": "other"}}),
+            ("PATCH", f"{place}/sandboxes/any", {"metadata": {"labels": {"a": "b"}}}),
+            ("DELETE", f"{place}/sandboxes/any", {}),
+        ]
+        allowed = [each[:2] for each in wanted if not is_confined(account, *each)]
+    assert allowed == []

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
-from openshell_compute_k8s import _api, _reflector
+from openshell_compute_k8s import _reflector, _transport
 from openshell_compute_k8s._api import Api
 from openshell_compute_k8s._objects import Object
 from openshell_compute_k8s._reflector import Reflector
@@ -232,7 +232,7 @@ async def test_an_order_lists_anew_at_once_and_is_no_outage() -> None:
 async def test_a_page_that_is_too_large_is_asked_for_in_smaller_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_api, "_LARGEST", 200)
+    monkeypatch.setattr(_transport, "_LARGEST", 200)
     answers = (answering(listed(*"abcdefghij")), answering(listed("a")), forever)
     async with following(*answers) as (told, asked):
         await told.until("resumed")

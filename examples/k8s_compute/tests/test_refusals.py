@@ -6,6 +6,7 @@ of the request.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
@@ -13,7 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import anyio
+import anyio.to_thread
 import pytest
+from openshell_compute_k8s._failures import ApiRefusal
+from openshell_compute_k8s._transport import Request, Transport
 
 from examples.k8s_compute.tests.pods import claim
 from examples.k8s_compute.tests.world import LIGHT, V1BETA1, World, eventually
@@ -149,6 +153,63 @@ async def test_quota_of_sandboxes(world: World, socket_path: Path, heard: Listen
         )
         await caller.compute.create_sandbox(two)
         assert world.only_sandbox()["metadata"]["name"] == "team--two"
+
+
+def count_anew(world: World, number: int) -> None:
+    """Change the quota as a controller does that counts: what admission has read is old then."""
+    path = f"/api/v1/namespaces/{world.namespace}/resourcequotas/enough"
+    notes = {"example.org/counted": str(number)}
+    world.kube.api("PATCH", path, {"metadata": {"annotations": notes}})
+
+
+@pytest.fixture
+def conflicts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Write down what the API server says with each 409."""
+    said, send = list[str](), Transport.send
+
+    async def noting(self: Transport, request: Request, **more: Any) -> bytes:
+        try:
+            return await send(self, request, **more)
+        except ApiRefusal as refusal:
+            if refusal.code == 409:
+                said.append(refusal.status.message)
+            raise
+
+    monkeypatch.setattr(Transport, "send", noting)
+    return said
+
+
+async def test_many_creates_at_once_within_a_quota_all_succeed(
+    world: World, socket_path: Path, heard: Listener, conflicts: list[str]
+) -> None:
+    """Admission answers 409 to all that it has counted together, when somebody else has counted
+    meanwhile. Here somebody does until it has."""
+    many = 40
+    limit(world, "enough", pods=str(many), **{SANDBOXES.replace(".", "_"): str(many)})
+    await until_counted(world)
+    failures: list[str] = []
+
+    async def create(number: int) -> None:
+        spec = replace(ONE, id=f"id-{number}", name=f"n-{number}", launch_authentication=None)
+        try:
+            await caller.compute.create_sandbox(spec)
+        except DriverError as error:
+            failures.append(error.message)
+
+    async def count() -> None:
+        numbers = itertools.count()
+        while not conflicts:
+            await anyio.to_thread.run_sync(count_anew, world, next(numbers))
+
+    async with world.caller(socket_path) as caller, anyio.create_task_group() as counting:
+        for _ in range(8):
+            counting.start_soon(count)
+        async with anyio.create_task_group() as creating:
+            for number in range(many):
+                creating.start_soon(create, number)
+        counting.cancel_scope.cancel()
+    assert failures == []
+    assert len(world.sandboxes()) == many
 
 
 async def test_quota_of_pods_is_told_while_the_sandbox_waits(
@@ -394,6 +455,24 @@ async def test_a_claim_that_may_not_be_attached(
             assert why in message
             assert "pvc-data" in message
     assert world.sandboxes() == []
+
+
+async def test_a_claim_whose_leave_was_withdrawn_is_not_attached_by_a_start(
+    world: World, socket_path: Path, heard: Listener
+) -> None:
+    make_claim(world, ATTACHABLE)
+    spec = replace(wish(driver_config=claim()), sandbox_token=None)
+    async with world.caller(socket_path, allow_driver_config=True) as caller:
+        await caller.compute.create_sandbox(spec)
+        await caller.compute.stop_sandbox(spec.ref)
+        labels = dict.fromkeys(ATTACHABLE)
+        world.patch("persistentvolumeclaims", "pvc-data", {"metadata": {"labels": labels}})
+        with pytest.raises(FailedPrecondition, match="claim pvc-data lacks the label"):
+            await caller.compute.start_sandbox(spec.ref)
+        assert world.only_sandbox()["spec"]["operatingMode"] == "Suspended"
+        world.patch("persistentvolumeclaims", "pvc-data", {"metadata": {"labels": ATTACHABLE}})
+        await caller.compute.start_sandbox(spec.ref)
+        assert world.only_sandbox()["spec"]["operatingMode"] == "Running"
 
 
 async def test_a_claim_needs_a_workspace(world: World, socket_path: Path, heard: Listener) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from typing import Any
 
 import httpx2
@@ -13,8 +14,10 @@ import pytest
 from openshell_compute_k8s import KubernetesConfig
 from openshell_compute_k8s._api import Api
 from openshell_compute_k8s._failures import ApiRefusal
+from openshell_compute_k8s._holder import Holder
 from openshell_compute_k8s._objects import Metadata
 from openshell_compute_k8s._sandbox_api import SandboxApi
+from openshell_compute_k8s._strays import Strays
 
 from openshell_drivers import AlreadyExists, CreateScope, NotFound, Unavailable
 
@@ -37,7 +40,7 @@ def made(sandbox_id: str, by: str = "another", **about: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def sandboxes(
-    *answers: dict[str, Any] | None, version: str = "v1beta1"
+    *answers: dict[str, Any] | None, version: str = "v1beta1", strays: Strays | None = None
 ) -> AsyncIterator[tuple[SandboxApi, list[str]]]:
     """Give the API of a server that says which versions there are, and then this, in turn."""
     asked: list[str] = []
@@ -67,7 +70,8 @@ async def sandboxes(
     client = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}")
     api = Api(client, namespace="a", request_timeout=5, connect_timeout=2, token_file=None)
     async with server, client:
-        yield SandboxApi(api, KubernetesConfig(), "a"), asked
+        strays = strays or Strays(longest=60)
+        yield SandboxApi(api, KubernetesConfig(), strays, namespace="a"), asked
 
 
 async def test_what_a_lost_answer_was_about_is_found_by_the_second_try() -> None:
@@ -99,6 +103,33 @@ async def test_what_is_unfinished_or_going_makes_room() -> None:
     async with sandboxes(*answers) as (api, asked):
         assert (await api.create("a", BODY, "one", SCOPE)).metadata.uid == "one"
         assert asked == ["POST", "GET", "DELETE", "POST", "GET", "POST", "GET", "POST"]
+
+
+async def test_what_a_dead_driver_left_makes_room_for_anybody() -> None:
+    """Its name is free for another sandbox, too; that of a create that lives is not."""
+    dead = Holder(**{**asdict(Holder.this()), "pid": "4194305"}).write()
+    for holder, free in ((dead, True), (Holder.this().write(), False)):
+        left = made("other", labels={"openshell.ai/unfinished": "true"})
+        left["metadata"]["annotations"]["openshell.ai/creating"] = holder
+        async with sandboxes(TAKEN, left, {}, made("one")) as (api, asked):
+            if free:
+                assert (await api.create("a", BODY, "one", SCOPE)).metadata.uid == "one"
+                assert asked == ["POST", "GET", "DELETE", "POST"]
+            else:
+                with pytest.raises(ApiRefusal):
+                    await api.create("a", BODY, "one", SCOPE)
+                assert asked == ["POST", "GET"]
+
+
+async def test_what_a_failed_create_of_this_driver_left_makes_room() -> None:
+    strays = Strays(longest=60)
+    strays.disown("first")
+    async with sandboxes(TAKEN, made("one", by="first"), {}, made("one"), strays=strays) as (
+        api,
+        asked,
+    ):
+        assert (await api.create("a", BODY, "one", SCOPE)).metadata.uid == "one"
+        assert asked == ["POST", "GET", "DELETE", "POST"]
 
 
 THIS = Metadata(name="w--one", namespace="a", uid="one")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 from openshell_compute_k8s._api import Api, Interrupted
-from openshell_compute_k8s._names import ATTEMPT
+from openshell_compute_k8s._holder import Holder
+from openshell_compute_k8s._names import ATTEMPT, HOLDER, UNFINISHED
 from openshell_compute_k8s._objects import Metadata
 from openshell_compute_k8s._strays import Strays
 
@@ -91,7 +93,7 @@ async def test_a_create_cancelled_while_its_request_is_on_the_way_leaves_nothing
 
 
 async def test_a_removal_that_fails_is_tried_again() -> None:
-    strays, tries = Strays(), list[str]()
+    strays, tries = Strays(longest=60), list[str]()
 
     async def remove(about: Metadata) -> None:
         tries.append(about.uid)
@@ -109,3 +111,65 @@ async def test_a_removal_that_fails_is_tried_again() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(strays.removing, remove)
     assert tries == ["a", "a", "a"]
+
+
+def unfinished(uid: str, holder: str = "", **about: Any) -> Metadata:
+    """What a create with launch authentication has begun."""
+    notes = {ATTEMPT: uid, HOLDER: holder}
+    return Metadata(name=uid, uid=uid, labels={UNFINISHED: "true"}, annotations=notes, **about)
+
+
+ELSEWHERE = Holder("elsewhere", "b", "n", "1", "1").write()
+DEAD = Holder(**{**asdict(Holder.this()), "pid": "4194305"}).write()
+
+
+async def removed(strays: Strays) -> list[str]:
+    """What is removed now."""
+    gone: list[str] = []
+
+    async def remove(about: Metadata) -> None:
+        gone.append(about.uid)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(strays.removing, remove)
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    return gone
+
+
+async def test_unfinished_is_no_sandbox_and_stays_while_somebody_may_be_at_it() -> None:
+    strays = Strays(longest=60)
+    for uid, holder in (("a", ELSEWHERE), ("b", Holder.this().write()), ("c", "odd")):
+        assert strays.take(unfinished(uid, holder))
+    assert await removed(strays) == []
+    assert strays.take(unfinished("d", DEAD))
+    assert await removed(strays) == ["d"]
+
+
+async def test_unfinished_for_longer_than_a_create_takes_is_left() -> None:
+    strays = Strays(longest=-1)
+    assert strays.take(unfinished("a", ELSEWHERE))
+    assert strays.is_left(unfinished("a", ELSEWHERE))
+    assert await removed(strays) == ["a"]
+
+
+async def test_an_unfinished_object_of_a_create_that_fails_is_removed_at_once() -> None:
+    strays = Strays(longest=60)
+    strays.take(unfinished("a", Holder.this().write()))
+    strays.disown("a")
+    assert await removed(strays) == ["a"]
+
+
+async def test_what_is_finished_or_gone_is_forgotten() -> None:
+    strays = Strays(longest=60)
+    for uid in "abcd":
+        strays.take(unfinished(uid, ELSEWHERE))
+    assert not strays.take(Metadata(name="a", uid="a", annotations={ATTEMPT: "a"}))
+    strays.gone("b")
+    strays.keep_only({"c"})
+    strays.disown("c")
+    strays.take(unfinished("c", deletion_timestamp="2026-11-22T10:00:00Z"))
+    for uid in "bd":
+        strays.disown(uid)
+    assert await removed(strays) == []
+    assert list(strays._unfinished) == ["c"]

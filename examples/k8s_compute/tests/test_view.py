@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Any, Final
 
 import anyio
 import msgspec
 import pytest
-from openshell_compute_k8s._objects import Pod, Sandbox
+from openshell_compute_k8s._objects import ObjectReference, Pod, Sandbox
 from openshell_compute_k8s._seen import read_sandbox
+from openshell_compute_k8s._sinks import PodSink, SandboxSink
 from openshell_compute_k8s._strays import Strays
 from openshell_compute_k8s._view import View
 
@@ -50,17 +52,35 @@ def sandbox(uid: str, of: str = "one", **about: Any) -> Sandbox:
     return msgspec.convert({"metadata": metadata, "spec": {"operatingMode": "Running"}}, Sandbox)
 
 
-def pod(uid: str, owner: str, phase: str = "Running", waiting: str = "") -> Pod:
-    """A pod of a resource."""
-    state = {"waiting": {"reason": waiting}} if waiting else {}
+def pod(uid: str, owner: str, phase: str = "Running", waiting: str = "", init: str = "") -> Pod:
+    """A pod of a resource: its container and one before it, waiting for these reasons."""
     owners = [{"kind": "Sandbox", "name": "w--one", "uid": owner, "controller": True}]
-    return msgspec.convert(
-        {
-            "metadata": {"name": "w--one", "uid": uid, "ownerReferences": owners},
-            "status": {"phase": phase, "containerStatuses": [{"name": "agent", "state": state}]},
-        },
-        Pod,
-    )
+    status = {
+        "phase": phase,
+        "initContainerStatuses": [{"name": "init", "state": waits(init)}],
+        "containerStatuses": [{"name": "agent", "state": waits(waiting)}],
+    }
+    about = {"name": "w--one", "uid": uid, "ownerReferences": owners if owner else []}
+    return msgspec.convert({"metadata": about, "status": status}, Pod)
+
+
+def waits(reason: str) -> dict[str, Any]:
+    """The state of a container."""
+    return {"waiting": {"reason": reason}} if reason else {}
+
+
+class Watched(View):
+    """A view, and what the watches put into it."""
+
+    def __init__(self) -> None:
+        super().__init__(pull_patience=0)
+        self.sandboxes = SandboxSink(self, Strays(longest=60))
+        self.pods = PodSink(self)
+
+
+def about(name: str, uid: str = "", namespace: str = "ns") -> ObjectReference:
+    """What an event says that it is about."""
+    return ObjectReference(name=name, uid=uid, namespace=namespace)
 
 
 @pytest.fixture
@@ -69,27 +89,27 @@ def told() -> Told:
 
 
 @pytest.fixture
-def view(told: Told) -> View:
+def view(told: Told) -> Watched:
     """A view that tells the feed, and knows nothing."""
-    made = View(Strays(), pull_patience=0)
+    made = Watched()
     made.begin(told)
     return made
 
 
-def see(view: View, *sandboxes: Sandbox) -> None:
+def see(view: Watched, *sandboxes: Sandbox) -> None:
     """List and watch."""
     view.sandboxes.replaced(sandboxes)
     view.sandboxes.resumed()
 
 
-def test_a_list_is_no_sight_before_the_watch_stands(view: View, told: Told) -> None:
+def test_a_list_is_no_sight_before_the_watch_stands(view: Watched, told: Told) -> None:
     view.sandboxes.replaced([sandbox("a")])
     assert told.take() == []
     view.sandboxes.resumed()
     assert told.take() == ["all one:starting"]
 
 
-def test_nothing_is_told_while_blind_and_everything_afterwards(view: View, told: Told) -> None:
+def test_nothing_is_told_while_blind_and_everything_afterwards(view: Watched, told: Told) -> None:
     see(view, sandbox("a"), sandbox("b", "two"))
     told.take()
     view.lost("pulse", AWAY)
@@ -101,7 +121,7 @@ def test_nothing_is_told_while_blind_and_everything_afterwards(view: View, told:
     assert told.take() == ["all two:starting"]
 
 
-def test_what_a_new_list_lacks_is_gone(view: View, told: Told) -> None:
+def test_what_a_new_list_lacks_is_gone(view: Watched, told: Told) -> None:
     see(view, sandbox("a"), sandbox("b", "two"))
     told.take()
     view.sandboxes.replaced([sandbox("b", "two")])
@@ -109,14 +129,14 @@ def test_what_a_new_list_lacks_is_gone(view: View, told: Told) -> None:
     assert view.find("one") is None
 
 
-def test_a_pod_may_come_before_its_sandbox(view: View, told: Told) -> None:
+def test_a_pod_may_come_before_its_sandbox(view: Watched, told: Told) -> None:
     see(view)
     view.pods.changed(pod("p", "a", "Failed"))
     view.sandboxes.changed(sandbox("a"))
     assert told.take() == ["all ", "one:exited"]
 
 
-def test_of_two_with_an_id_the_one_that_stays_is_told(view: View, told: Told) -> None:
+def test_of_two_with_an_id_the_one_that_stays_is_told(view: Watched, told: Told) -> None:
     see(view, sandbox("a", deletionTimestamp="2026-11-22T10:00:00Z"))
     view.sandboxes.changed(sandbox("b"))
     view.sandboxes.deleted(sandbox("a"))
@@ -125,7 +145,7 @@ def test_of_two_with_an_id_the_one_that_stays_is_told(view: View, told: Told) ->
     assert told.take() == ["one gone"]
 
 
-def test_the_pod_of_another_run_does_not_go_with_the_first(view: View, told: Told) -> None:
+def test_the_pod_of_another_run_does_not_go_with_the_first(view: Watched, told: Told) -> None:
     see(view, sandbox("a"))
     view.pods.changed(pod("p", "a", "Failed"))
     view.pods.changed(pod("q", "a"))
@@ -133,7 +153,7 @@ def test_the_pod_of_another_run_does_not_go_with_the_first(view: View, told: Tol
     assert told.take() == ["all one:starting", "one:exited", "one:starting"]
 
 
-def test_an_image_that_is_not_pulled_in_time_is_a_failure(view: View, told: Told) -> None:
+def test_an_image_that_is_not_pulled_in_time_is_a_failure(view: Watched, told: Told) -> None:
     see(view, sandbox("a"))
     view.pods.replaced([])
     view.pods.changed(pod("p", "a", "Pending", "ImagePullBackOff"))
@@ -143,14 +163,109 @@ def test_an_image_that_is_not_pulled_in_time_is_a_failure(view: View, told: Told
     assert told.take() == ["one:starting"]
 
 
-def test_pods_that_may_not_be_seen_any_more_are_forgotten(view: View, told: Told) -> None:
+def test_an_image_that_was_pulled_at_last_is_no_failure(view: Watched, told: Told) -> None:
+    """Another container may then wait for its own, however long."""
+    see(view, sandbox("a"))
+    view.pods.replaced([])
+    view.pods.changed(pod("p", "a", "Pending", "PodInitializing", init="ErrImagePull"))
+    view.pods.changed(pod("p", "a", "Pending", "PodInitializing", init=""))
+    told.take()
+    view.lapse()
+    assert told.take() == []
+
+
+def test_between_two_tries_an_image_is_in_trouble_still(view: Watched, told: Told) -> None:
+    see(view, sandbox("a"))
+    view.pods.replaced([])
+    view.pods.changed(pod("p", "a", "Pending", "ErrImagePull"))
+    view.pods.changed(pod("p", "a", "Pending", "ContainerCreating"))
+    told.take()
+    view.lapse()
+    assert told.take() == ["one:failed"]
+    view.pods.changed(pod("q", "a", "Pending", "ContainerCreating"))
+    assert told.take() == ["one:starting"]
+
+
+def test_a_sandbox_is_not_gone_before_its_pod(view: Watched, told: Told) -> None:
+    """A delete in the background takes the resource away at once, and the pod later."""
+    see(view, sandbox("a"))
+    view.pods.replaced([pod("p", "a")])
+    told.take()
+    view.sandboxes.deleted(sandbox("a"))
+    view.pods.changed(pod("p", "a"))
+    assert set(told.take()) == {"one:deleting"}
+    view.pods.deleted(pod("p", "a"))
+    assert told.take() == ["one gone"]
+
+
+def test_a_sandbox_that_a_list_lacks_is_not_gone_before_its_pod(view: Watched, told: Told) -> None:
+    see(view, sandbox("a"))
+    view.pods.replaced([pod("p", "a")])
+    told.take()
+    view.sandboxes.replaced([])
+    assert told.take() == ["all one:deleting"]
+    view.pods.replaced([])
+    assert told.take() == ["one gone", "all "]
+
+
+@pytest.mark.parametrize("how", ["orphaned", "forbidden"])
+def test_a_sandbox_whose_pod_is_nobodys_or_unseen_is_gone(
+    view: Watched, told: Told, how: str
+) -> None:
+    see(view, sandbox("a"))
+    view.pods.replaced([pod("p", "a")])
+    view.sandboxes.deleted(sandbox("a"))
+    told.take()
+    if how == "orphaned":
+        view.pods.changed(pod("p", ""))
+        assert told.take() == ["one gone"]
+    else:
+        view.pods.lost(PermissionDenied("no"))
+        assert told.take() == ["one gone", "all "]
+
+
+def test_events_of_what_had_the_name_before_are_nobodys(view: Watched) -> None:
+    see(view, sandbox("a"))
+    view.pods.replaced([pod("p", "a")])
+    view.sandboxes.deleted(sandbox("a"))
+    view.pods.deleted(pod("p", "a"))
+    view.sandboxes.changed(sandbox("b", "two", name="w--one"))
+    assert view.of_object(about("w--one", "a")) is None
+    assert view.of_object(about("w--one", "p")) is None
+    for uid in ("b", "q", ""):
+        found = view.of_object(about("w--one", uid))
+        assert found is not None
+        assert found.id == "two"
+
+
+def test_everything_is_told_anew_now_and_then(
+    view: Watched, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was not taken when it was told, as of one that came back, is taken then."""
+    see(view, sandbox("a"))
+    told.take()
+    view.lapse()
+    assert told.take() == []
+    now = time.monotonic()
+    monkeypatch.setattr("openshell_compute_k8s._view.time.monotonic", lambda: now + 61)
+    view.lapse()
+    view.lapse()
+    assert told.take() == ["all one:starting"]
+    view.lost("pulse", AWAY)
+    monkeypatch.setattr("openshell_compute_k8s._view.time.monotonic", lambda: now + 130)
+    told.take()
+    view.lapse()
+    assert told.take() == []
+
+
+def test_pods_that_may_not_be_seen_any_more_are_forgotten(view: Watched, told: Told) -> None:
     see(view, sandbox("a"))
     view.pods.replaced([pod("p", "a", "Failed")])
     view.pods.lost(PermissionDenied("no"))
     assert told.take()[-1] == "all one:starting"
 
 
-def test_an_event_is_about_the_resource_or_its_pod(view: View) -> None:
+def test_an_event_is_about_the_resource_or_its_pod(view: Watched) -> None:
     see(
         view,
         sandbox(
@@ -158,16 +273,16 @@ def test_an_event_is_about_the_resource_or_its_pod(view: View) -> None:
         ),
     )
     for name in ("w--one", "warm"):
-        found = view.of_object("ns", name)
+        found = view.of_object(about(name))
         assert found is not None
         assert found.uid == "a"
-    assert view.of_object("elsewhere", "warm") is None
+    assert view.of_object(about("warm", namespace="elsewhere")) is None
     view.sandboxes.deleted(sandbox("a"))
-    assert view.of_object("ns", "w--one") is None
-    assert view.of_object("ns", "warm") is None
+    assert view.of_object(about("w--one")) is None
+    assert view.of_object(about("warm")) is None
 
 
-async def test_waiting_for_sight_begins_anew_with_the_view(view: View, told: Told) -> None:
+async def test_waiting_for_sight_begins_anew_with_the_view(view: Watched, told: Told) -> None:
     see(view)
     assert await view.sight(1)
     view.begin(told)
@@ -178,7 +293,7 @@ async def test_waiting_for_sight_begins_anew_with_the_view(view: View, told: Tol
             scope.cancel()
 
 
-async def test_those_who_wait_for_a_sandbox_are_woken_by_a_new_list(view: View) -> None:
+async def test_those_who_wait_for_a_sandbox_are_woken_by_a_new_list(view: Watched) -> None:
     see(view, sandbox("a"))
     async with anyio.create_task_group() as tasks:
 
@@ -191,7 +306,7 @@ async def test_those_who_wait_for_a_sandbox_are_woken_by_a_new_list(view: View) 
 
 
 def test_what_was_just_made_is_not_gone_for_lacking_in_an_older_list(
-    view: View, told: Told
+    view: Watched, told: Told
 ) -> None:
     see(view)
     view.sandboxes.listing()
@@ -205,7 +320,7 @@ def test_what_was_just_made_is_not_gone_for_lacking_in_an_older_list(
     assert told.take()[-1] == "all "
 
 
-def test_what_is_gone_is_not_made_again_by_a_late_answer(view: View, told: Told) -> None:
+def test_what_is_gone_is_not_made_again_by_a_late_answer(view: Watched, told: Told) -> None:
     see(view)
     view.sandboxes.changed(sandbox("a"))
     view.sandboxes.deleted(sandbox("a"))
@@ -215,7 +330,7 @@ def test_what_is_gone_is_not_made_again_by_a_late_answer(view: View, told: Told)
     assert view.find("one") is None
 
 
-def test_trouble_with_an_image_counts_only_while_it_is_seen(view: View, told: Told) -> None:
+def test_trouble_with_an_image_counts_only_while_it_is_seen(view: Watched, told: Told) -> None:
     see(view, sandbox("a"))
     view.pods.replaced([])
     view.pods.changed(pod("p", "a", "Pending", "ImagePullBackOff"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
@@ -10,8 +11,9 @@ from typing import Any, Final
 
 import anyio
 import pytest
+from openshell_compute_k8s import _workspaces
 from openshell_compute_k8s._api import Api
-from openshell_compute_k8s._view import _Sandboxes
+from openshell_compute_k8s._sinks import SandboxSink
 
 from examples.k8s_compute.tests.world import V1BETA1, World, eventually
 from openshell_drivers import (
@@ -302,6 +304,96 @@ async def test_a_workspace_whose_name_is_no_label_has_a_namespace_of_its_own(
         assert await caller.compute.delete_sandbox(spec(workspace).ref)
 
 
+# Managed: what is kept up.
+
+
+def put_secret(tenants: Tenants, name: str, **values: str) -> None:
+    """Make a Secret that is to be copied, or give it these values and no others."""
+    path = f"{NAMESPACES}/{tenants.world.namespace}/secrets"
+    body = {"metadata": {"name": name}, "stringData": values}
+    if read(tenants.kube, f"{path}/{name}") is None:
+        tenants.kube.api("POST", path, body)
+    else:
+        tenants.kube.api("PUT", f"{path}/{name}", body)
+
+
+def copied(tenants: Tenants, workspace: str) -> dict[str, dict[str, str]]:
+    """Read the Secrets of a workspace back."""
+    return {
+        each["metadata"]["name"]: {
+            key: base64.b64decode(value).decode() for key, value in each.get("data", {}).items()
+        }
+        for each in tenants.within(workspace, "secrets")
+    }
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is asked of the API server; watches left out."""
+    asked: list[str] = []
+    call = Api.call
+
+    async def noted(self: Api, method: str, path: str, *args: Any, **more: Any) -> Any:
+        asked.append(f"{method} {path}")
+        return await call(self, method, path, *args, **more)
+
+    monkeypatch.setattr(Api, "call", noted)
+    return asked
+
+
+async def test_a_create_in_a_workspace_that_is_ready_is_one_request(
+    tenants: Tenants, socket_path: Path, asked: list[str]
+) -> None:
+    put_secret(tenants, "pull", key="old")
+    async with tenants.caller(socket_path, copy_secrets=["pull"]) as caller:
+        await caller.compute.create_sandbox(spec("a"))
+        asked.clear()
+        await caller.compute.create_sandbox(spec("a", 2))
+    place = f"/apis/{V1BETA1}/namespaces/{tenants.name('a')}/sandboxes"
+    assert [each for each in asked if not each.endswith("/sandboxes")] == []
+    assert asked.count(f"POST {place}") == 1
+
+
+async def test_creates_at_once_in_a_fresh_workspace_make_it_once(
+    tenants: Tenants, socket_path: Path, asked: list[str]
+) -> None:
+    async with tenants.caller(socket_path) as caller, anyio.create_task_group() as tasks:
+        for number in range(5):
+            tasks.start_soon(caller.compute.create_sandbox, spec("a", number))
+    account = f"{NAMESPACES}/{tenants.name('a')}/serviceaccounts/openshell-sandbox"
+    assert asked.count(f"PATCH {account}") == 1
+
+
+async def test_a_secret_that_was_missing_is_copied_by_the_first_create_that_finds_it(
+    tenants: Tenants, socket_path: Path
+) -> None:
+    async with tenants.caller(socket_path, copy_secrets=["late"]) as caller:
+        await caller.compute.create_sandbox(spec("a"))
+        assert copied(tenants, "a") == {}
+        put_secret(tenants, "late", key="value")
+        await caller.compute.create_sandbox(spec("a", 2))
+    assert copied(tenants, "a") == {"late": {"key": "value"}}
+
+
+async def test_copies_are_renewed_by_creates_after_a_while(
+    tenants: Tenants, socket_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_secret(tenants, "pull", key="old", more="old")
+    async with tenants.caller(socket_path, copy_secrets=["pull"]) as caller:
+        await caller.compute.create_sandbox(spec("a"))
+        put_secret(tenants, "pull", key="new")
+        await caller.compute.create_sandbox(spec("a", 2))
+        assert copied(tenants, "a") == {"pull": {"key": "old", "more": "old"}}
+        await caller.compute.ensure_workspace("a")  # at once
+        assert copied(tenants, "a") == {"pull": {"key": "new"}}
+    monkeypatch.setattr(_workspaces, "READY_FOR", 0.0)
+    async with tenants.caller(socket_path, copy_secrets=["pull"]) as caller:
+        await caller.compute.create_sandbox(spec("a", 3))
+        put_secret(tenants, "pull", key="newer")
+        await caller.compute.create_sandbox(spec("a", 4))
+        assert copied(tenants, "a") == {"pull": {"key": "newer"}}
+
+
 # Managed: what is somebody else's.
 
 
@@ -401,7 +493,7 @@ async def test_a_workspace_is_not_deleted_while_the_watch_lags_behind_a_create(
     async with tenants.caller(socket_path) as caller:
         await caller.compute.ensure_workspace("a")
         assert await listed(caller) == set()
-        monkeypatch.setattr(_Sandboxes, "changed", lambda _self, _item: None)
+        monkeypatch.setattr(SandboxSink, "changed", lambda _self, _item: None)
         await caller.compute.create_sandbox(spec("a"))
         with suppress(FailedPrecondition):
             await caller.compute.delete_workspace("a")

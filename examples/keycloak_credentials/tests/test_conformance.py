@@ -19,7 +19,7 @@ from tests.peers.realms import PLAIN, SHORT_LIVED, TEAM1, TEAM2
 from tests.peers.scripted import Answer, Exchange, ScriptedEndpoint, token
 from tests.reference.judging import Judgement, judge
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.matrix]  # the whole suite, each time
+pytestmark = [pytest.mark.timeout(300), pytest.mark.thorough]  # the whole suite, each time
 
 PROFILE = Path(__file__).resolve().parents[1] / "openshell-conformance.toml"
 LASTING = tuple(f"conformance-{number}" for number in range(1, 6))

@@ -15,7 +15,10 @@ VARIANTS = [name for name, fault in faults().items() if not fault.kills]
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "preset",
-    [pytest.param(p, marks=() if p == "0.1-latest" else pytest.mark.matrix) for p in PRESETS],
+    [
+        pytest.param(p, marks=pytest.mark.thorough if p == "0.1-latest" else pytest.mark.matrix)
+        for p in PRESETS
+    ],
 )
 def test_the_bare_driver_passes_everything(preset: str) -> None:
     units = plan(Selection(presets=(preset,)), SERVICES)
@@ -25,10 +28,12 @@ def test_the_bare_driver_passes_everything(preset: str) -> None:
     assert judged.leaks == []
 
 
-#: Of the ordinary run: each variant under one preset, and each preset with some variant.
+#: Each variant under one preset, and each preset with some variant.
 SOME = {(name, list(PRESETS)[number % len(PRESETS)]) for number, name in enumerate(VARIANTS)}
 CASES = [
-    pytest.param(name, preset, marks=() if (name, preset) in SOME else pytest.mark.matrix)
+    pytest.param(
+        name, preset, marks=pytest.mark.thorough if (name, preset) in SOME else pytest.mark.matrix
+    )
     for name in VARIANTS
     for preset in PRESETS
 ]

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Final
 
-from openshell_compute_k8s._objects import Event
+from openshell_compute_k8s._objects import Event, ObjectReference
 from openshell_compute_k8s._seen import Seen
 from openshell_drivers import DriverError, PlatformEvent, SandboxFeed
 from openshell_drivers.compute import ProgressStep
@@ -74,7 +74,7 @@ def _time(event: Event) -> datetime | None:
 class Events:
     """Takes what a watch of events brings, from now on, and tells it to a sandbox's user."""
 
-    def __init__(self, feed: SandboxFeed, find: Callable[[str, str], Seen | None]) -> None:
+    def __init__(self, feed: SandboxFeed, find: Callable[[ObjectReference], Seen | None]) -> None:
         self._feed = feed
         self._find = find
         self._lost = False
@@ -87,8 +87,7 @@ class Events:
 
     def changed(self, item: Event) -> None:
         """Pass it on, if it is about one of ours."""
-        about = item.involved_object
-        seen = self._find(about.namespace, about.name)
+        seen = self._find(item.involved_object)
         if seen is not None:
             self._feed.event(seen.id, platform_event(item))
 

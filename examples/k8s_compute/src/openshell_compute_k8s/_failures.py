@@ -59,7 +59,15 @@ class ApiRefusal(Exception):
     @property
     def conflict(self) -> bool:
         """Whether the object is not as the request supposed it to be."""
-        return self.code == 409 and self.status.reason != "AlreadyExists"
+        return self.code == 409 and not self.already_exists and not self.quota_conflict
+
+    @property
+    def quota_conflict(self) -> bool:
+        """Whether a quota was counted anew while the request waited at it. Nothing was let in: with
+        many creates at once, or several API servers, that is ordinary."""
+        details = self.status.details
+        counted = details is not None and details.kind == "resourcequotas"
+        return self.code == 409 and self.status.reason == "Conflict" and counted
 
     @property
     def ending_namespace(self) -> bool:
@@ -133,6 +141,8 @@ def answer_create(refusal: ApiRefusal, what: str, namespace: str) -> DriverError
 
 def _why(refusal: ApiRefusal) -> str:
     message = refusal.status.message
+    if refusal.quota_conflict:
+        return "the namespace's quota is changed all the time"
     if refusal.code < 500 and (policy := _POLICY.search(message)):
         return f"the cluster's admission policy {policy[1]} denies it"
     if refusal.code == 403:

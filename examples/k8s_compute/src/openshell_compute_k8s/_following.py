@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -12,11 +11,12 @@ import anyio
 from openshell_compute_k8s._api import Api
 from openshell_compute_k8s._events import Events
 from openshell_compute_k8s._failures import ApiRefusal, answer
-from openshell_compute_k8s._holder import Holder
-from openshell_compute_k8s._names import HOLDER, selector, unlabelled_selector
+from openshell_compute_k8s._names import pod_selector, selector, unlabelled_selector
 from openshell_compute_k8s._objects import Event, Metadata, Object, Page, Pod, Sandbox
 from openshell_compute_k8s._reflector import Reflector
 from openshell_compute_k8s._sandbox_api import SandboxApi
+from openshell_compute_k8s._sinks import PodSink, SandboxSink
+from openshell_compute_k8s._strays import Strays
 from openshell_compute_k8s._urls import core
 from openshell_compute_k8s._view import View
 from openshell_compute_k8s.config import KubernetesConfig
@@ -27,49 +27,61 @@ _AGAIN: Final = Backoff(attempts=None, delay=0.25, factor=2.0, maximum=5.0, jitt
 _PULSE: Final = 5.0
 _PATIENCE: Final = 10.0
 _LAPSE: Final = 1.0
-_TIDY: Final = 300.0
-_ABANDONED: Final = 1200.0  # longer than any create
+_ADOPTING: Final = Backoff(attempts=None, delay=3.0, factor=2.0, maximum=60.0, jitter=0.5)
 _log: Final = logging.getLogger("openshell_compute_k8s")
 
 
 class Follower:
-    """Follows the sandboxes of one scope: a namespace, or (empty) all of them."""
+    """Follows the sandboxes of one gateway."""
 
     def __init__(
-        self, api: Api, sandboxes: SandboxApi, config: KubernetesConfig, scope: str
+        self,
+        api: Api,
+        sandboxes: SandboxApi,
+        strays: Strays,
+        config: KubernetesConfig,
+        *,
+        namespace: str,
     ) -> None:
+        """Follow one namespace, or (empty) all of them."""
         self._api = api
         self._sandboxes = sandboxes
+        self._strays = strays
         self._config = config
-        self._scope = scope
-        self._unfinished: dict[str, float] = {}
+        self._scope = namespace
 
     async def follow(self, feed: SandboxFeed, view: View) -> None:
         """Tell the feed what there is, and keep it in the view, for ever. It begins anew when the
         cluster speaks another version than before."""
         delays = iter(_AGAIN)
+        view.begin(feed)
         while True:
             try:
                 path = await self._sandboxes.path(self._scope)
             except DriverError as error:
-                feed.blind(error.message)
-                _log.warning("the cluster cannot be observed", extra={"reason": error.message})
-                await anyio.sleep(next(delays))
-                continue
-            delays = iter(_AGAIN)
-            view.begin(feed)
-            try:
-                await self._until_missing(path, feed, view)
-            finally:
-                view.close()
-            self._sandboxes.forget_version()
-            feed.blind("the cluster does not serve sandboxes any more")
+                view.lost("sandboxes", error)
+            else:
+                view.begin(feed)
+                try:
+                    await self._until_missing(path, feed, view)
+                finally:
+                    was_seen = view.sighted
+                    view.close()
+                if was_seen:
+                    delays = iter(_AGAIN)
+                self._sandboxes.forget_version()
+                problem = Unavailable("the cluster does not serve sandboxes any more")
+                view.lost("sandboxes", problem)
+            await anyio.sleep(next(delays))
 
     async def _until_missing(self, path: str, feed: SandboxFeed, view: View) -> None:
         """Follow until the resource itself is not served any more."""
         query = {"labelSelector": selector(self._config)}
-        sandboxes = Reflector(self._api, path, Sandbox, query, view.sandboxes)
-        pods = Reflector(self._api, core("pods", self._scope), Pod, query, view.pods, optional=True)
+        sink = SandboxSink(view, self._strays)
+        sandboxes = Reflector(self._api, path, Sandbox, query, sink)
+        query = {"labelSelector": pod_selector(self._config)}
+        path_of_pods = core("pods", self._scope)
+        pods = Reflector(self._api, path_of_pods, Pod, query, PodSink(view), optional=True)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(pods.run)
             tasks.start_soon(self._pulse, path, view, sandboxes)
@@ -77,7 +89,9 @@ class Follower:
             if self._config.events:
                 for kind in ("Pod", "Sandbox"):
                     tasks.start_soon(self._events(kind, feed, view).run)
-            tasks.start_soon(self._tidying)
+            tasks.start_soon(self._strays.removing, self._sandboxes.delete)
+            if self._config.adopt_unlabelled and self._config.gateway_id:
+                tasks.start_soon(_until_done, self._adopt)
             await sandboxes.run()
             tasks.cancel_scope.cancel()
 
@@ -123,25 +137,6 @@ class Follower:
             return error
         return None
 
-    async def _tidying(self) -> None:
-        """Remove what creates have left unfinished, and take over what belongs to no gateway."""
-        async with anyio.create_task_group() as tasks:
-            if self._config.adopt_unlabelled and self._config.gateway_id:
-                tasks.start_soon(_until_done, self._adopt)
-            while True:
-                await _until_done(self._remove_abandoned)
-                await anyio.sleep(_TIDY)
-
-    async def _remove_abandoned(self) -> None:
-        """Remove what has lost its driver: that has ended, or a create would be over by now."""
-        found = await self._list(selector(self._config, finished=False))
-        now = time.monotonic()
-        self._unfinished = {each.uid: self._unfinished.get(each.uid, now) for each in found}
-        for about in found:
-            if _is_orphan(about) or now - self._unfinished[about.uid] > _ABANDONED:
-                _log.warning("removing what a create left unfinished", extra={"object": about.name})
-                await self._sandboxes.delete(about)
-
     async def _adopt(self) -> None:
         for about in await self._list(unlabelled_selector()):
             _log.info("taking over a sandbox", extra={"object": about.name})
@@ -158,12 +153,12 @@ class Follower:
 
 
 async def _until_done(step: Callable[[], Awaitable[None]]) -> None:
-    for delay in _AGAIN:
+    for delay in _ADOPTING:
         try:
             await step()
         except DriverError as error:
-            _log.warning("tidying failed", extra={"reason": error.message})
-            await anyio.sleep(delay * 12)
+            _log.warning("a sandbox could not be taken over", extra={"reason": error.message})
+            await anyio.sleep(delay)
         else:
             return
 
@@ -172,8 +167,3 @@ async def _lapsing(view: View) -> None:
     while True:
         await anyio.sleep(_LAPSE)
         view.lapse()
-
-
-def _is_orphan(about: Metadata) -> bool:
-    holder = Holder.read(about.annotations.get(HOLDER, ""))
-    return holder is not None and holder.is_dead()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,14 +22,17 @@ from openshell_drivers.naming import (
 )
 
 OURS: Final = "openshell"
+_EVERYBODYS: Final = f"{MANAGED_BY}={OURS},{SANDBOX_ID}"
 UNFINISHED: Final = "openshell.ai/unfinished"
 """A label of what a create has not completed: it is no sandbox yet, to nobody."""
-
-
 HOLDER: Final = "openshell.ai/creating"
 """An annotation of the same: the process that is at it."""
 ATTEMPT: Final = "openshell.ai/create"
 """An annotation: which call of a create has made it."""
+START: Final = "openshell.ai/start"
+"""An annotation: the generation of the start that was last made."""
+CLAIMS: Final = "openshell.ai/attached-claims"
+"""An annotation: the claims that the sandbox attaches from outside, with commas between them."""
 AWAITS: Final = "openshell.ai/awaits-attachment"
 """An annotation: the pod template has the wish to wait for the creating client, which holds for the
 create only (COMP01-IN-04)."""
@@ -62,9 +65,11 @@ def identity_annotations(spec: SandboxSpec) -> dict[str, str]:
     return {SANDBOX_ID: spec.id, SANDBOX_NAME: spec.name, SANDBOX_WORKSPACE: spec.workspace}
 
 
-def passing_annotations(spec: SandboxSpec) -> dict[str, str]:
-    """Make the annotations of the resource that its first start takes off."""
-    return {AWAITS: "true"} if spec.await_main_process_attachment else {}
+def other_annotations(spec: SandboxSpec, claims: Iterable[str]) -> dict[str, str]:
+    """Make the annotations that a start needs to know."""
+    notes = {AWAITS: "true"} if spec.await_main_process_attachment else {}
+    attached = ",".join(claims)
+    return {**notes, CLAIMS: attached} if attached else notes
 
 
 def identity_of(about: Metadata) -> Identity | None:
@@ -80,24 +85,26 @@ def identity_of(about: Metadata) -> Identity | None:
     )
 
 
-def selector(config: KubernetesConfig, *, finished: bool | None = True) -> str:
-    """Select this gateway's objects: `finished` ones, unfinished ones, or (None) both."""
-    terms = [f"{MANAGED_BY}={OURS}", SANDBOX_ID]
-    if config.gateway_id:
-        terms.append(f"{GATEWAY_ID}={label_value(config.gateway_id)}")
-    if finished is not None:
-        terms.append(f"!{UNFINISHED}" if finished else UNFINISHED)
-    return ",".join(terms)
+def selector(config: KubernetesConfig) -> str:
+    """Select this gateway's objects, finished or not."""
+    if not config.gateway_id:
+        return _EVERYBODYS
+    return f"{_EVERYBODYS},{GATEWAY_ID}={label_value(config.gateway_id)}"
 
 
 def selector_of(config: KubernetesConfig, sandbox_id: str) -> str:
     """Select what this gateway has of one sandbox, finished or not."""
-    return f"{selector(config, finished=None)},{SANDBOX_ID}={label_value(sandbox_id)}"
+    return f"{selector(config)},{SANDBOX_ID}={label_value(sandbox_id)}"
+
+
+def pod_selector(config: KubernetesConfig) -> str:
+    """Select the pods of this gateway's sandboxes. Of one that was adopted the pod names none."""
+    return _EVERYBODYS if config.adopt_unlabelled else selector(config)
 
 
 def unlabelled_selector() -> str:
     """Select what no gateway is named for."""
-    return f"{MANAGED_BY}={OURS},{SANDBOX_ID},!{GATEWAY_ID}"
+    return f"{_EVERYBODYS},!{GATEWAY_ID}"
 
 
 def workspace_labels(config: KubernetesConfig, workspace: str) -> Mapping[str, str]:

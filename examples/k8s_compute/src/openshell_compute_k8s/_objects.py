@@ -14,9 +14,10 @@ import msgspec
 ObjectT = TypeVar("ObjectT", bound="Object")
 
 
-class OwnerReference(msgspec.Struct, frozen=True):
+class OwnerReference(msgspec.Struct, frozen=True, rename="camel"):
     """Who an object belongs to."""
 
+    api_version: str = ""
     kind: str = ""
     name: str = ""
     uid: str = ""

@@ -15,6 +15,7 @@ from openshell_compute_k8s._names import (
     ATTEMPT,
     AWAITS,
     HOLDER,
+    START,
     UNFINISHED,
     identity_of,
     selector,
@@ -22,6 +23,7 @@ from openshell_compute_k8s._names import (
 )
 from openshell_compute_k8s._objects import Group, Metadata, Object, Page, Sandbox
 from openshell_compute_k8s._seen import Seen
+from openshell_compute_k8s._strays import Strays
 from openshell_compute_k8s._urls import GROUP, VERSIONS, core, group
 from openshell_compute_k8s.config import KubernetesConfig
 from openshell_drivers import (
@@ -44,10 +46,14 @@ _CHANGED_MEANWHILE: Final = Backoff(attempts=6, delay=0.05, factor=2.0, maximum=
 class SandboxApi:
     """What is done to Sandbox resources."""
 
-    def __init__(self, api: Api, config: KubernetesConfig, scope: str) -> None:
+    def __init__(
+        self, api: Api, config: KubernetesConfig, strays: Strays, *, namespace: str
+    ) -> None:
+        """Work in one namespace, or (empty) in all."""
         self._api = api
         self._config = config
-        self._scope = scope
+        self._strays = strays
+        self._scope = namespace
         self._version = ""
         self._finding = anyio.Lock()
 
@@ -127,10 +133,11 @@ class SandboxApi:
         """Remove what nobody will finish. Raises if what has the name stays."""
         if there.deletion_timestamp:
             return
-        if not _is_of(there, sandbox_id):
-            raise refusal
-        if UNFINISHED not in there.labels:
-            raise AlreadyExists("the sandbox exists already")
+        if not self._strays.is_left(there):
+            if not _is_of(there, sandbox_id):
+                raise refusal
+            if UNFINISHED not in there.labels:
+                raise AlreadyExists("the sandbox exists already")
         await self.delete(there)
 
     async def _in_the_way(
@@ -153,12 +160,13 @@ class SandboxApi:
         change = {"metadata": marks, "spec": await self.running(True)}
         return await self._change(about, change)
 
-    async def run(self, about: Metadata, wanted: bool) -> Sandbox:
-        """Say whether a sandbox is to run, and give what it is then. Raises `NotFound` if this very
-        one is gone."""
-        return await self._change(about, {"spec": await self.running(wanted)})
+    async def run(self, about: Metadata, wanted: bool, start: str = "") -> Sandbox:
+        """Say whether a sandbox is to run, by which start, and give what it is then. Raises
+        `NotFound` if this very one is gone."""
+        marks = {"annotations": {START: start or None}}
+        return await self._change(about, {"metadata": marks, "spec": await self.running(wanted)})
 
-    async def run_anew(self, about: Metadata) -> Sandbox:
+    async def run_anew(self, about: Metadata, start: str) -> Sandbox:
         """Let a sandbox run whose first pod was to wait for the creating client, and no other."""
         path = await self.path(about.namespace, about.name)
         try:
@@ -167,14 +175,15 @@ class SandboxApi:
             raise self._changing(refusal) from None
         template = for_restart(whole["spec"]["podTemplate"])
         change = {
-            "metadata": {"annotations": {AWAITS: None}},
+            "metadata": {"annotations": {AWAITS: None, START: start or None}},
             "spec": {**await self.running(True), "podTemplate": template},
         }
         return await self._change(about, change)
 
     async def label(self, about: Metadata, labels: dict[str, str]) -> None:
-        """Add labels."""
-        await self._change(about, {"metadata": {"labels": labels}})
+        """Add labels, also to the pods to come."""
+        of_pods = {"podTemplate": {"metadata": {"labels": labels}}}
+        await self._change(about, {"metadata": {"labels": labels}, "spec": of_pods})
 
     async def _change(self, about: Metadata, change: dict[str, Any]) -> Sandbox:
         """Merge a change into this very object. An account without ``patch`` updates instead."""
@@ -231,7 +240,7 @@ class SandboxApi:
 
     async def is_empty(self, namespace: str) -> bool:
         """Whether the API server has no sandbox of this gateway in a namespace, finished or not."""
-        query = {"labelSelector": selector(self._config, finished=None), "limit": "1"}
+        query = {"labelSelector": selector(self._config), "limit": "1"}
         try:
             page = await self._api.get(await self.path(namespace), Page[Object], query)
         except ApiRefusal as refusal:
@@ -250,7 +259,9 @@ class SandboxApi:
         return any(each.uid == seen.uid for each in pod.metadata.owner_references)
 
     async def delete(self, about: Metadata) -> None:
-        """Have this very object removed, after all that belongs to it. Gone already is as good.
+        """Have this very object removed, after what blocks its deletion: its pod and what else the
+        controller has made. The garbage collector takes its Secrets after it. Gone already is as
+        good.
 
         Guarded by the uid alone: a change meanwhile is no obstacle, and a successor of the same
         name is left alone (COMP-DEL-03).

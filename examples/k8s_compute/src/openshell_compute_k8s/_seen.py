@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final, get_args
 
 from openshell_compute_k8s._failures import known_text
-from openshell_compute_k8s._names import AWAITS, identity_of
+from openshell_compute_k8s._names import AWAITS, CLAIMS, START, identity_of
 from openshell_compute_k8s._objects import Condition, ContainerStatus, Pod, Sandbox
 from openshell_drivers import ObservedSandbox, SandboxState
 from openshell_drivers.compute import TransientReason
@@ -28,6 +28,7 @@ _UNCONFIGURED: Final = frozenset({"CreateContainerConfigError", "CreateContainer
 class Trouble:
     """Why a container does not start."""
 
+    container: str
     reason: str
     pulling: bool
     """It is about an image."""
@@ -46,6 +47,8 @@ class SeenPod:
     phase: str
     exit_code: int | None
     trouble: Trouble | None
+    waiting: frozenset[str]
+    """The containers that do not run yet."""
     deleting: bool
 
 
@@ -66,8 +69,14 @@ class Seen:
     """It is meant to run."""
     awaits: bool
     """Its next pod would wait for the creating client."""
+    started: str
+    """The generation of the start that was last made."""
+    claims: tuple[str, ...]
+    """What it attaches from outside."""
     pod_name: str
     conditions: dict[str, Condition]
+    is_gone: bool = False
+    """The resource is not there any more, and its pod is."""
 
     @property
     def runtime_identity(self) -> str:
@@ -106,6 +115,8 @@ def read_sandbox(item: Sandbox) -> Seen | None:
         deleting=bool(about.deletion_timestamp),
         wanted=not suspended,
         awaits=AWAITS in about.annotations,
+        started=about.annotations.get(START, ""),
+        claims=tuple(filter(None, about.annotations.get(CLAIMS, "").split(","))),
         pod_name=about.annotations.get(POD_NAME) or about.name,
         conditions={each.type: each for each in item.status.conditions if each.type in _TOLD},
     )
@@ -129,6 +140,7 @@ def read_pod(pod: Pod) -> SeenPod | None:
         phase=pod.status.phase,
         exit_code=codes[0] if codes else None,
         trouble=next(filter(None, map(_trouble, statuses)), None),
+        waiting=frozenset(each.name for each in statuses if each.state.waiting is not None),
         deleting=bool(about.deletion_timestamp),
     )
 
@@ -139,9 +151,9 @@ def _trouble(status: ContainerStatus) -> Trouble | None:
         return None
     reason = waiting.reason
     if reason in _PULLING_BADLY or reason in _NEVER:
-        return Trouble(reason, pulling=True, final=reason in _NEVER)
+        return Trouble(status.name, reason, pulling=True, final=reason in _NEVER)
     if reason in _UNCONFIGURED:
-        return Trouble(reason, pulling=False, final=False)
+        return Trouble(status.name, reason, pulling=False, final=False)
     return None
 
 

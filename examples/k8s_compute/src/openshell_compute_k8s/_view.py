@@ -9,18 +9,18 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Final, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final
 
 import anyio
 
-from openshell_compute_k8s._objects import Pod, Sandbox
-from openshell_compute_k8s._seen import Seen, SeenPod, observe, read_pod, read_sandbox
-from openshell_compute_k8s._strays import Strays
-from openshell_drivers import DriverError, ObservedSandbox, PermissionDenied, SandboxFeed
+from openshell_compute_k8s._objects import ObjectReference
+from openshell_compute_k8s._seen import Seen, SeenPod, observe
+from openshell_drivers import DriverError, ObservedSandbox, SandboxFeed
 
 _MOST_DROPPED: Final = 10_000
-AnyT = TypeVar("AnyT")
+_EVERYTHING: Final = 60.0
 
 _log: Final = logging.getLogger("openshell_compute_k8s")
 
@@ -28,13 +28,14 @@ _log: Final = logging.getLogger("openshell_compute_k8s")
 class View:
     """What is known of every sandbox. For one event loop, without locks."""
 
-    def __init__(self, strays: Strays, *, pull_patience: float) -> None:
-        self._strays = strays
+    def __init__(self, *, pull_patience: float) -> None:
         self._patience = pull_patience
         self._sight = anyio.Event()
         self._made: dict[str, float] = {}
         self._dropped: dict[str, None] = {}
         self._list_began = 0.0
+        self._told_all = 0.0
+        self._outage_is_logged = False
         self._changes: dict[str, anyio.Event] = {}
         self.begin(SandboxFeed())
 
@@ -50,13 +51,11 @@ class View:
         self._of_name: dict[tuple[str, str], str] = {}
         self._made.clear()
         self._pods: dict[str, SeenPod] = {}
-        self._pulling_badly: dict[str, float] = {}
+        self._pulling_badly: dict[str, tuple[str, float]] = {}
         self._changes = {}
         self._listed = False
         self._lost: dict[str, str] = {"sandboxes": ""}  # until the watch stands
         self.pods_known = False
-        self.sandboxes = _Sandboxes(self, self._strays)
-        self.pods = _Pods(self)
 
     def close(self) -> None:
         """See no more, until it begins again."""
@@ -80,9 +79,12 @@ class View:
         """Give a sandbox's pod."""
         return self._pods.get(seen.uid)
 
-    def of_object(self, namespace: str, name: str) -> Seen | None:
-        """Give the sandbox that an event is about, by the name of its resource or its pod."""
-        return self._seen.get(self._of_name.get((namespace, name), ""))
+    def of_object(self, about: ObjectReference) -> Seen | None:
+        """Give the sandbox that an event is about, by the name of its resource or its pod; none if
+        it is about what had that name before."""
+        if about.uid in self._dropped:
+            return None
+        return self._seen.get(self._of_name.get((about.namespace, about.name), ""))
 
     async def changed(self, sandbox_id: str) -> None:
         """Wait until something about a sandbox changes."""
@@ -114,7 +116,8 @@ class View:
         """Take that one of the ways of seeing is lost."""
         if self._sight.is_set():
             self._sight = anyio.Event()
-        if not self._lost or self._lost == {"sandboxes": ""}:
+        if not self._outage_is_logged:
+            self._outage_is_logged = True
             _log.warning("the cluster cannot be observed", extra={"reason": problem.message})
         self._lost[what] = problem.message
         self._feed.blind(problem.message)
@@ -122,6 +125,7 @@ class View:
     def regained(self, what: str) -> None:
         """Take that it works again."""
         if self._lost.pop(what, None) is not None and self.sighted:
+            self._outage_is_logged = False
             _log.info("the cluster is observed")
             self.tell_all()
 
@@ -131,6 +135,7 @@ class View:
         """Tell the complete list, if it is known."""
         if self.sighted:
             self._sight.set()
+            self._told_all = time.monotonic()
             self._feed.replace(filter(None, map(self._observed, list(self._of_id))))
             for sandbox_id in list(self._changes):
                 self._wake(sandbox_id)
@@ -147,24 +152,27 @@ class View:
             self._feed.update(observed)
 
     def lapse(self) -> None:
-        """Tell of images that could not be pulled for too long."""
-        for uid, since in self._pulling_badly.items():
+        """Tell of images that could not be pulled for too long; and now and then everything, since
+        what is told of what is gone or being made is not taken by everybody."""
+        if time.monotonic() - self._told_all > _EVERYTHING:
+            self.tell_all()
+        for uid in self._pulling_badly:
             seen = self._seen.get(uid)
-            if seen is not None and self._is_over(since):
+            if seen is not None and self._is_given_up(uid):
                 self.tell(seen.id)
 
-    def _is_over(self, since: float | None) -> bool:
-        return since is not None and since + self._patience <= time.monotonic()
+    def _is_given_up(self, uid: str) -> bool:
+        _, since = self._pulling_badly.get(uid, ("", math.inf))
+        return self.pods_known and since + self._patience <= time.monotonic()
 
     def _observed(self, sandbox_id: str) -> ObservedSandbox | None:
         seen = self.find(sandbox_id)
         if seen is None:
             return None
-        since = self._pulling_badly.get(seen.uid)
         return observe(
             seen,
             self.pod_of(seen),
-            given_up=self.pods_known and self._is_over(since),
+            given_up=self._is_given_up(seen.uid),
             pods_known=self.pods_known,
         )
 
@@ -192,14 +200,26 @@ class View:
             self._of_name[seen.namespace, name] = seen.uid
         self._of_id.setdefault(seen.id, {})[seen.uid] = None
 
-    def drop(self, uid: str) -> Seen | None:
-        """Take that a resource is gone, and give what it was."""
+    def end(self, uid: str) -> None:
+        """Take that a resource is gone, and tell it."""
+        seen = self._seen.get(uid)
+        self._end(uid)
+        if seen is not None:
+            self.tell(seen.id)
+
+    def _end(self, uid: str) -> None:
+        """While its pod is seen, a sandbox without a resource is being deleted (COMP-WATCH-07)."""
+        seen = self._seen.get(uid)
+        if seen is not None and uid in self._pods:
+            self._seen[uid] = replace(seen, deleting=True, is_gone=True)
+        else:
+            self._drop(uid)
+
+    def _drop(self, uid: str) -> None:
         seen = self._seen.pop(uid, None)
         self._pulling_badly.pop(uid, None)
         self._made.pop(uid, None)
-        self._dropped[uid] = None
-        if len(self._dropped) > _MOST_DROPPED:
-            del self._dropped[next(iter(self._dropped))]
+        self._forget(uid)
         if seen is not None:
             for name in (seen.object_name, seen.pod_name):
                 if self._of_name.get((seen.namespace, name)) == uid:
@@ -208,14 +228,18 @@ class View:
             of_id.pop(uid, None)
             if not of_id:
                 del self._of_id[seen.id]
-        return seen
+
+    def _forget(self, uid: str) -> None:
+        self._dropped[uid] = None
+        if len(self._dropped) > _MOST_DROPPED:
+            del self._dropped[next(iter(self._dropped))]
 
     def replace(self, all_of_them: Sequence[Seen]) -> None:
         """Take the complete list of resources."""
         present = {seen.uid for seen in all_of_them}
         for uid in [uid for uid in self._seen if uid not in present]:
             if self._made.get(uid, -math.inf) < self._list_began:
-                self.drop(uid)
+                self._end(uid)
         for uid in present:
             self._made.pop(uid, None)
         for seen in all_of_them:
@@ -229,27 +253,53 @@ class View:
 
     def put_pod(self, pod: SeenPod) -> None:
         """Take a pod."""
-        self._pods[pod.owner] = pod
-        if pod.trouble is not None and pod.trouble.pulling:
-            self._pulling_badly.setdefault(pod.owner, time.monotonic())
-        elif pod.phase not in {"", "Pending"} or pod.trouble is not None:
-            self._pulling_badly.pop(pod.owner, None)
-        self._tell_owner(pod.owner)
-
-    def drop_pod(self, pod: SeenPod) -> None:
-        """Take that a pod is gone."""
         known = self._pods.get(pod.owner)
-        if known is not None and known.uid == pod.uid:
-            del self._pods[pod.owner]
+        if known is not None and known.uid != pod.uid:
             self._pulling_badly.pop(pod.owner, None)
-            self._tell_owner(pod.owner)
+        self._pods[pod.owner] = pod
+        self._time_pulling(pod)
+        seen = self._seen.get(pod.owner)
+        if seen is not None:
+            self.tell(seen.id)
+
+    def _time_pulling(self, pod: SeenPod) -> None:
+        """Keep how long the same container has had trouble with its image. The trouble is over when
+        it runs; between two tries it only waits."""
+        container, _ = self._pulling_badly.get(pod.owner, ("", 0.0))
+        if pod.trouble is not None and pod.trouble.pulling:
+            if pod.trouble.container != container:
+                self._pulling_badly[pod.owner] = pod.trouble.container, time.monotonic()
+        elif pod.trouble is not None or container not in pod.waiting:
+            self._pulling_badly.pop(pod.owner, None)
+
+    def drop_pod(self, uid: str, owner: str) -> None:
+        """Take that a pod is gone, or is not its sandbox's any more."""
+        known = self._pods.get(owner)
+        if known is None or known.uid != uid:
+            return
+        del self._pods[owner]
+        self._pulling_badly.pop(owner, None)
+        self._forget(uid)
+        self._end_without_pod(owner)
+
+    def orphan_pod(self, uid: str) -> None:
+        """Take that a pod has no owner."""
+        for owner in [owner for owner, pod in self._pods.items() if pod.uid == uid]:
+            self.drop_pod(uid, owner)
+
+    def _end_without_pod(self, owner: str) -> None:
+        seen = self._seen.get(owner)
+        if seen is not None and seen.is_gone:
+            self.end(owner)
+        elif seen is not None:
+            self.tell(seen.id)
 
     def replace_pods(self, pods: Sequence[SeenPod]) -> None:
         """Take the complete list of pods. Trouble counts from here on: it was not seen before."""
         self._pulling_badly.clear()
         present = {pod.uid for pod in pods}
         for known in [pod for pod in self._pods.values() if pod.uid not in present]:
-            self.drop_pod(known)
+            self.drop_pod(known.uid, known.owner)
         for pod in pods:
             self.put_pod(pod)
         self.pods_known = True
@@ -257,83 +307,9 @@ class View:
 
     def forget_pods(self) -> None:
         """Take that pods may not be seen any more: what was known of them does not hold."""
+        owners = list(self._pods)
         self._pods.clear()
         self._pulling_badly.clear()
+        for owner in owners:
+            self._end_without_pod(owner)
         self.tell_all()
-
-    def _tell_owner(self, uid: str) -> None:
-        seen = self._seen.get(uid)
-        if seen is not None:
-            self.tell(seen.id)
-
-
-class _Sandboxes:
-    """Takes what the watch of sandboxes brings."""
-
-    def __init__(self, view: View, strays: Strays) -> None:
-        self._view = view
-        self._strays = strays
-
-    def listing(self) -> None:
-        self._view.begin_list()
-
-    def replaced(self, objects: Sequence[Sandbox]) -> None:
-        self._view.replace(_known(map(self._read, objects)))
-
-    def _read(self, item: Sandbox) -> Seen | None:
-        return None if self._strays.take(item.metadata) else read_sandbox(item)
-
-    def changed(self, item: Sandbox) -> None:
-        seen = self._read(item)
-        if seen is not None:
-            self._view.put(seen)
-            self._view.tell(seen.id)
-
-    def deleted(self, item: Sandbox) -> None:
-        seen = self._view.drop(item.metadata.uid)
-        if seen is not None:
-            self._view.tell(seen.id)
-
-    def lost(self, problem: DriverError) -> None:
-        self._view.lost("sandboxes", problem)
-
-    def resumed(self) -> None:
-        self._view.regained("sandboxes")
-
-
-class _Pods:
-    """Takes what the watch of pods brings. Without it, sandboxes are seen all the same."""
-
-    def __init__(self, view: View) -> None:
-        self._view = view
-        self._lost = False
-
-    def listing(self) -> None:
-        """Take no notice."""
-
-    def replaced(self, objects: Sequence[Pod]) -> None:
-        self._view.replace_pods(_known(map(read_pod, objects)))
-
-    def changed(self, item: Pod) -> None:
-        pod = read_pod(item)
-        if pod is not None:
-            self._view.put_pod(pod)
-
-    def deleted(self, item: Pod) -> None:
-        pod = read_pod(item)
-        if pod is not None:
-            self._view.drop_pod(pod)
-
-    def lost(self, problem: DriverError) -> None:
-        if not self._lost:
-            _log.warning("pods cannot be observed", extra={"reason": problem.message})
-        self._lost, self._view.pods_known = True, False
-        if isinstance(problem, PermissionDenied):
-            self._view.forget_pods()
-
-    def resumed(self) -> None:
-        self._lost, self._view.pods_known = False, True
-
-
-def _known(items: Iterable[AnyT | None]) -> list[AnyT]:
-    return [each for each in items if each is not None]

@@ -20,6 +20,7 @@ from openshell_compute_k8s._rules import (
     LabelValue,
     ResourceName,
     Seconds,
+    broken,
 )
 from openshell_compute_k8s.pod_config import PodConfig
 from openshell_drivers.config import DriverConfig
@@ -66,7 +67,8 @@ class WorkspacesConfig(DriverConfig):
     """managed: labels of every workspace's namespace."""
     gateway_pods: Labels = Field(default_factory=Frozen)
     """managed: labels of the gateway's pods in `KubernetesConfig.namespace`: a NetworkPolicy lets
-    only these reach sandboxes, at port `ssh_port`. Empty: no NetworkPolicy."""
+    only these reach sandboxes, at port `ssh_port`. Empty: no NetworkPolicy. A key under
+    ``openshell.ai/`` is none that a request can give to its sandbox."""
     ssh_port: Annotated[int, Field(ge=1, le=65535)] = 2222
 
     @model_validator(mode="after")
@@ -130,10 +132,17 @@ class KubernetesConfig(DriverConfig):
     request_timeout: Seconds = 30.0
     """For one request to be answered."""
     stop_timeout: Annotated[float, Field(ge=5, le=600)] = 90.0
-    """For a stop to end, its pod's grace included."""
+    """For a stop to end, its pod's grace included: greater than
+    ``pod.termination_grace_seconds``."""
 
     @model_validator(mode="after")
     def _gateways_are_told_apart(self) -> Self:
         if self.workspaces.mode != "shared" and not self.gateway_id:
             raise ValueError("gateway_id must be set unless workspaces are shared")
+        return self
+
+    @model_validator(mode="after")
+    def _a_stop_outlasts_its_pods_grace(self) -> Self:
+        if self.stop_timeout <= self.pod.termination_grace_seconds:
+            raise broken("stop_timeout must be greater than pod.termination_grace_seconds")
         return self

@@ -66,7 +66,9 @@ class KubernetesDriver(ComputeDriver[KubernetesConfig]):
                         await self._cluster.close()
 
     async def _load(self) -> None:
-        self._cluster = await anyio.to_thread.run_sync(_connect, self.config)
+        self._cluster = await anyio.to_thread.run_sync(
+            _connect, self.config, self.lifecycle_timeout
+        )
         self._loaded.set()
 
     async def _ready(self) -> Cluster:
@@ -98,25 +100,26 @@ class KubernetesDriver(ComputeDriver[KubernetesConfig]):
 
     async def validate_sandbox_create(self, spec: SandboxSpec) -> None:
         """Refuse what this cluster cannot run."""
-        await (await self._ready()).validate(spec)
+        await (await self._ready()).creating.validate(spec)
 
     async def create_sandbox(self, spec: SandboxSpec, scope: CreateScope) -> str:
         """Create the resource. What a failure leaves is found by `delete_sandbox`."""
         cluster = await self._ready()
         scope.event(PlatformEvent.progress("requesting_sandbox"))
-        return await cluster.create(spec, scope)
+        return await cluster.creating.create(spec, scope)
 
     async def delete_sandbox(self, ref: SandboxRef) -> bool:
-        """Have the resource removed, and before it its pod, Secrets and claims."""
+        """Have the resource removed: after its pod and claims, and before its Secrets, which the
+        garbage collector takes then."""
         return await (await self._ready()).delete(ref)
 
     async def stop_sandbox(self, ref: SandboxRef) -> None:
         """End the pod and keep the claims."""
-        await (await self._ready()).stop(ref)
+        await (await self._ready()).running.stop(ref)
 
     async def start_sandbox(self, ref: SandboxRef, request: StartRequest) -> str:
         """Let the controller make a pod again."""
-        return await (await self._ready()).start(ref, request)
+        return await (await self._ready()).running.start(ref, request)
 
     async def authenticate_sandbox(self, credential: Secret) -> AuthenticatedSandbox:
         """Find the sandbox that a projected service-account token was made for."""
@@ -131,9 +134,9 @@ class KubernetesDriver(ComputeDriver[KubernetesConfig]):
         await (await self._ready()).delete_workspace(workspace)
 
 
-def _connect(config: KubernetesConfig) -> Cluster:
+def _connect(config: KubernetesConfig, longest: float) -> Cluster:
     """Import the client, which takes a third of a second and 20 MiB, and read the kubeconfig."""
     from openshell_compute_k8s._api import Api
     from openshell_compute_k8s._cluster import Cluster
 
-    return Cluster(Api.connect(config), config)
+    return Cluster(Api.connect(config), config, longest=longest)

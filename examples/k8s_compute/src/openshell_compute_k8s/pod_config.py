@@ -125,7 +125,7 @@ class PodConfig(DriverConfig):
     """For resolv.conf. With 1, names with a dot are looked up as they are first: the supervisor's
     resolver gives up if a search domain's server answers with an error. None leaves it alone."""
     termination_grace_seconds: Annotated[int, Field(ge=1, le=600)] = 30
-    """From SIGTERM to SIGKILL, at a stop and at a delete."""
+    """From SIGTERM to SIGKILL, at a stop and at a delete. Less than ``stop_timeout``."""
 
     @field_validator("environment")
     @classmethod

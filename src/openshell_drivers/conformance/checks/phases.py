@@ -174,8 +174,11 @@ async def goes(compute: ComputeBench) -> None:
     needs=("outage",),
 )
 async def outage_costs_nothing(compute: ComputeBench) -> None:
-    async with _user(compute, speed=_FAST) as gateway:
+    async with _user(compute) as gateway:  # a create may take longer than a sweep of the fast one
         name = await _ready(compute, gateway)
+        records = gateway.records
+    async with _user(compute, speed=_FAST, records=records) as gateway:
+        await gateway.wait_watching()
         async with compute.backend.outage():
             await asyncio.sleep(_OUTAGE)  # fifteen sweeps, and twice the age to be pruned
         await quiet()

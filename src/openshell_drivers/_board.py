@@ -82,6 +82,7 @@ class Board:
         self._held: dict[str, _Held] = {}
         self._watchers: set[Watcher] = set()
         self._tombstones: dict[str, float] = {}
+        self._revenants: dict[str, ObservedSandbox] = {}
         self._untold: dict[str, None] = {}
         self._forgotten: dict[str, None] = {}
         self._sighted: anyio.Event | None = None
@@ -102,6 +103,8 @@ class Board:
         present = {_observed(each).id: each for each in sandboxes}
         for each in present.values():
             self.update(each, began=began)
+        for sandbox_id in self._revenants.keys() - present.keys():
+            del self._revenants[sandbox_id]
         for entry in list(self._entries.values()):
             if entry.id not in present and (began is None or entry.touched <= began):
                 self._absent(entry, strikes)
@@ -119,8 +122,10 @@ class Board:
             return
         if observed.id in self._tombstones:  # nothing comes after a deletion (COMP-WATCH-06)
             if self._clock() < self._tombstones[observed.id]:
+                self._revenants[observed.id] = observed
                 return
             del self._tombstones[observed.id]
+            self._revenants.pop(observed.id, None)
         entry = self._entries.get(observed.id)
         if entry is None:
             entry = Entry(observed.id, observed.name, observed.workspace)
@@ -137,6 +142,7 @@ class Board:
         """Take that a sandbox is gone: told once, and nothing of it afterwards."""
         if sandbox_id in self._held:  # of what had this id before
             self._held[sandbox_id].observed = None
+        self._revenants.pop(sandbox_id, None)
         if self._entries.pop(sandbox_id, None) is None:
             return
         self._bury(sandbox_id)
@@ -199,6 +205,7 @@ class Board:
     def hold(self, sandbox_id: str) -> None:
         """Say nothing of a sandbox until its create has succeeded (COMP-CREATE-02)."""
         again = self._tombstones.pop(sandbox_id, None) is not None
+        self._revenants.pop(sandbox_id, None)
         self._held[sandbox_id] = _Held(again=again or sandbox_id in self._forgotten)
 
     def abandon(self, sandbox_id: str, *, leftover: bool) -> None:
@@ -266,7 +273,12 @@ class Board:
         return [self._entries[key] for key in sorted(self._entries)]
 
     def lapse(self) -> None:
-        """Look again at what is shown in place of an observation."""
+        """Look again at what is shown in place of an observation, and at what came back too early
+        to be told."""
+        for sandbox_id, observed in list(self._revenants.items()):
+            if self.synced and self._clock() >= self._tombstones.get(sandbox_id, -math.inf):
+                del self._revenants[sandbox_id]
+                self.update(observed)
         for entry in list(self._entries.values()):
             if entry.doomed and not entry.overdue and self._is_overdue(entry):
                 entry.overdue = True

@@ -7,10 +7,18 @@ protocol have it; whatever is not plainly "serving" is left to the real client, 
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+NOT_THERE_YET = {
+    errno.ENOENT: "no socket yet",
+    errno.ECONNREFUSED: "nobody listens on the socket yet",
+    errno.EAGAIN: "the server does not accept yet",
+}
+"""Why nobody is at a socket, by the error number of a connection."""
+
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY = 0x0, 0x1, 0x3, 0x4, 0x6, 0x7
 _ACK = _END_STREAM = 0x1
 _END_HEADERS, _PADDED = 0x4, 0x8
@@ -23,28 +31,34 @@ _SHORTEST = 127  # of a length in one byte, without Huffman
 
 
 def serves(path: str, service: str = "", *, wait: float = 0.0) -> bool:
-    """Whether the driver at a socket says that it serves, within `wait` seconds. False for anything
-    else, also for what only a real client can read."""
+    """Whether the driver at a socket says that it serves. False for anything else, also for what
+    only a real client can read.
+
+    While there is nobody at the socket it waits, at most `wait` seconds. Raises `OSError` if there
+    is nobody then, or the path cannot be dialled.
+    """
+    if len(service) > _SHORTEST:
+        return False
     until = time.monotonic() + wait
     while True:
-        try:
-            if _asked(path, service.encode()):
-                return True
-        except (OSError, ValueError):
-            pass
-        if time.monotonic() >= until:
-            return False
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
+            line.settimeout(_ANSWER_SECONDS)
+            try:
+                line.connect(path)
+            except OSError as error:
+                if error.errno not in NOT_THERE_YET or time.monotonic() >= until:
+                    raise
+            else:
+                return _says_so(line, service.encode())
         time.sleep(_LOOK_AGAIN_SECONDS)
 
 
-def _asked(path: str, service: bytes) -> bool:
-    if len(service) > _SHORTEST:
-        return False
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
-        line.settimeout(_ANSWER_SECONDS)
-        line.connect(path)
+def _says_so(line: socket.socket, service: bytes) -> bool:
+    try:
         line.sendall(_question(service))
         return _answer(line) == _SERVING
+    except (OSError, ValueError):
+        return False
 
 
 def _question(service: bytes) -> bytes:
@@ -77,8 +91,9 @@ def _frame(kind: int, flags: int, payload: bytes, *, stream: int = 1) -> bytes:
 
 def _answer(line: socket.socket) -> bytes:
     """Read to the end of the stream; give the message, empty if there is none."""
-    message = b""
+    message, until = b"", time.monotonic() + _ANSWER_SECONDS
     for _ in range(_FRAMES):
+        line.settimeout(max(0.001, until - time.monotonic()))
         head = _read(line, 9)
         size, kind, flags = int.from_bytes(head[:3], "big"), head[3], head[4]
         if size > _LARGEST:
@@ -96,6 +111,8 @@ def _answer(line: socket.socket) -> bytes:
 
 
 def _unpadded(payload: bytes) -> bytes:
+    if not payload:
+        raise ValueError("no length of the padding")
     return payload[1 : len(payload) - payload[0]]
 
 

@@ -73,6 +73,7 @@ class CreateScope:
         import anyio.lowlevel
 
         _require_callable("shielded", call)
+        await anyio.lowlevel.checkpoint_if_cancelled()
         deadline = anyio.current_time() + seconds
         with anyio.CancelScope(shield=True, deadline=deadline) as shield:
             self._shields.add(shield)

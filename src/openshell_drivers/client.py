@@ -23,6 +23,7 @@ from grpc import aio
 
 from openshell_drivers._clients import Caller, CredentialsClient, CredentialStoreClient, StoredRef
 from openshell_drivers._compute_client import ComputeClient
+from openshell_drivers._probe import NOT_THERE_YET
 from openshell_drivers._services.names import HEALTH
 from openshell_drivers._wire.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from openshell_drivers.backoff import Backoff
@@ -46,11 +47,6 @@ _log: Final = logging.getLogger("openshell_drivers.client")
 _WATCH_SECONDS: Final = 0.005
 _SAY_EVERY: Final = 5.0
 _ANSWER_SECONDS: Final = 1.0
-_NOT_THERE_YET: Final = {
-    errno.ENOENT: "no socket yet",
-    errno.ECONNREFUSED: "nobody listens on the socket yet",
-    errno.EAGAIN: "the server does not accept yet",
-}
 
 
 class Connection:
@@ -204,8 +200,8 @@ def _dial(path: Path) -> str | None:
         except OSError as error:
             if error.errno == errno.ECONNREFUSED and _is_no_socket(path):
                 raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK), str(path)) from None
-            if error.errno in _NOT_THERE_YET:
-                return _NOT_THERE_YET[error.errno]
+            if error.errno in NOT_THERE_YET:
+                return NOT_THERE_YET[error.errno]
             if error.errno is None:  # Python's own, of a path that is too long
                 raise
             raise OSError(error.errno, os.strerror(error.errno), str(path)) from None

@@ -111,3 +111,16 @@ async def test_a_request_that_hangs_does_not_hold_up_the_end() -> None:
             await call
     assert driver.fate == "given up"
     assert driver.platform.count("delete") == 1
+
+
+async def test_no_request_is_begun_for_a_create_that_is_cancelled_already() -> None:
+    begun: list[str] = []
+
+    async def request() -> None:
+        begun.append("request")
+
+    with anyio.CancelScope() as given_up:
+        given_up.cancel()
+        await CreateScope(ID, lambda event: None, set()).shielded(request)
+    assert given_up.cancelled_caught
+    assert begun == []

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
@@ -113,6 +115,7 @@ SETTINGS, PING, HEADERS, END = frame(4, 0, stream=0), frame(6, 0, b"12345678", 0
         (frame(0, 0, SERVING + SERVING) + END, False),
         (frame(0, 0, b"\x01" + SERVING[1:]) + END, False),
         (SETTINGS + END, False),
+        (frame(0, 8), False),
         (frame(3, 0, bytes(4)) + frame(0, 1, SERVING), False),
         (frame(7, 0, bytes(8), 0) + frame(0, 1, SERVING), False),
         (frame(4, 0, stream=0) * 200 + frame(0, 1, SERVING), False),
@@ -122,7 +125,7 @@ SETTINGS, PING, HEADERS, END = frame(4, 0, stream=0), frame(6, 0, b"12345678", 0
     ],
     ids=[
         *("between other frames", "in two parts", "padded", "without trailers", "cut off"),
-        *("twice", "compressed", "no message", "reset", "going away", "endless"),
+        *("twice", "compressed", "no message", "no padding", "reset", "going away", "endless"),
         *("HTTP/1.1", "noise", "hangs up"),
     ],
 )
@@ -158,7 +161,33 @@ def test_a_driver_that_comes_up_is_waited_for(socket_path: Path) -> None:
         driver.serving()
         waiting.join()
     assert found == [True]
-    assert not serves(str(socket_path))
+    with pytest.raises((FileNotFoundError, ConnectionRefusedError)):
+        serves(str(socket_path))
+
+
+def test_one_that_answers_is_not_waited_for(short_dir: Path) -> None:
+    with scripted(short_dir / "s", lambda line: line.sendall(SETTINGS + END)):
+        assert not serves(str(short_dir / "s"), wait=3600)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--wait", "0.3"], r"UNAVAILABLE: no driver at '.*/s' after 0\.[3-9] s: no socket yet\n"),
+        ([], r"UNAVAILABLE: no driver at '.*/s' after 0\.0 s: no socket yet\n"),
+    ],
+)
+def test_nobody_there_is_said_after_the_time_that_was_waited(
+    short_dir: Path, flags: list[str], said: str
+) -> None:
+    began = time.monotonic()
+    command = [sys.executable, "-m", "openshell_drivers", "health", "--socket"]
+    ran = subprocess.run(
+        [*command, str(short_dir / "s"), *flags], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 1
+    assert re.fullmatch(f"openshell-drivers: {said}", ran.stderr)
+    assert time.monotonic() - began < 10
 
 
 def test_a_probe_loads_next_to_nothing(socket_path: Path) -> None:

@@ -239,6 +239,18 @@ async def test_of_a_namespace_that_is_not_the_drivers_nothing_is_read(short_dir:
     assert told.lines() == [REVIEWS]
 
 
+@pytest.mark.parametrize(
+    ("of_pod", "of_sandbox"), [(FORBIDDEN, sandbox()), (pod(), FORBIDDEN)], ids=["pod", "sandbox"]
+)
+async def test_a_namespace_that_an_operator_has_not_opened_has_no_sandboxes(
+    short_dir: Path, of_pod: Answer, of_sandbox: Answer
+) -> None:
+    told = script(reviewed(), of_pod, of_sandbox)
+    rules = {"mode": "operator", "allow": ["other"]}
+    with pytest.raises(PermissionDenied):
+        await ask(told, short_dir, gateway_id="ours", workspaces=rules)
+
+
 @pytest.mark.parametrize("code", [401, 500])
 async def test_an_api_server_that_does_not_serve_is_no_refusal(short_dir: Path, code: int) -> None:
     told = script({"code": code}, pod(), sandbox())

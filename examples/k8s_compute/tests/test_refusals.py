@@ -464,9 +464,10 @@ async def test_a_claim_whose_leave_was_withdrawn_is_not_attached_by_a_start(
     spec = replace(wish(driver_config=claim()), sandbox_token=None)
     async with world.caller(socket_path, allow_driver_config=True) as caller:
         await caller.compute.create_sandbox(spec)
-        await caller.compute.stop_sandbox(spec.ref)
         labels = dict.fromkeys(ATTACHABLE)
         world.patch("persistentvolumeclaims", "pvc-data", {"metadata": {"labels": labels}})
+        await caller.compute.start_sandbox(spec.ref)  # it runs (COMP-START-01)
+        await caller.compute.stop_sandbox(spec.ref)
         with pytest.raises(FailedPrecondition, match="claim pvc-data lacks the label"):
             await caller.compute.start_sandbox(spec.ref)
         assert world.only_sandbox()["spec"]["operatingMode"] == "Suspended"

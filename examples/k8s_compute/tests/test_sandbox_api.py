@@ -19,7 +19,7 @@ from openshell_compute_k8s._objects import Metadata
 from openshell_compute_k8s._sandbox_api import SandboxApi
 from openshell_compute_k8s._strays import Strays
 
-from openshell_drivers import AlreadyExists, CreateScope, NotFound, Unavailable
+from openshell_drivers import Aborted, AlreadyExists, CreateScope, NotFound, Unavailable
 
 BODY: dict[str, Any] = {
     "metadata": {"name": "w--one", "annotations": {"openshell.ai/create": "this"}}
@@ -160,3 +160,46 @@ async def test_a_stop_is_written_in_the_version_that_is_served_now(version: str,
         api.forget_version()
         await api.run(THIS, wanted=False)
         assert [said in body for body in bodies] == [True, True]
+
+
+LEFT = made("one", labels={"openshell.ai/unfinished": "true"}, resourceVersion="5")
+LATER = made("one", labels={"openshell.ai/unfinished": "true"}, resourceVersion="7")
+CHANGED = {"code": 409, "reason": "Conflict", "message": "the ResourceVersion in the precondition"}
+
+
+def as_seen(item: dict[str, Any]) -> Metadata:
+    """What was seen of an object some time ago."""
+    about = item["metadata"]
+    labels, notes = about.get("labels", {}), about["annotations"]
+    return Metadata(name="w--one", namespace="a", uid="one", labels=labels, annotations=notes)
+
+
+async def test_what_was_left_unfinished_is_looked_at_before_it_is_removed() -> None:
+    """It may have been finished, and its gateway been told so, where nobody could see it."""
+    async with sandboxes(LATER, {}) as (api, asked):
+        await api.delete_left(as_seen(LEFT))
+        assert asked == ["GET", "DELETE"]
+        guard = json.loads(bodies[1])["preconditions"]
+        assert guard == {"uid": "one", "resourceVersion": "7"}
+    for now in (made("one"), made("another", labels={"openshell.ai/unfinished": "true"}), GONE):
+        async with sandboxes(now) as (api, asked):
+            await api.delete_left(as_seen(LEFT))
+            assert asked == ["GET"]
+
+
+async def test_what_changes_while_it_is_removed_stays() -> None:
+    async with sandboxes(LATER, CHANGED) as (api, asked):
+        with pytest.raises(Aborted, match="has changed"):
+            await api.delete_left(as_seen(LEFT))
+        assert asked == ["GET", "DELETE"]
+    async with sandboxes(TAKEN, LATER, CHANGED, TAKEN, made("one")) as (api, asked):
+        with pytest.raises(AlreadyExists):
+            await api.create("a", BODY, "one", SCOPE)
+        assert asked == ["POST", "GET", "DELETE", "POST", "GET"]
+
+
+async def test_what_a_failed_create_made_is_removed_however_it_changes() -> None:
+    async with sandboxes({}) as (api, asked):
+        await api.delete_left(as_seen(made("one")))
+        assert asked == ["DELETE"]
+        assert json.loads(bodies[0])["preconditions"] == {"uid": "one"}

@@ -11,6 +11,7 @@ import anyio
 import pytest
 from openshell_compute_k8s import KubernetesDriver
 from openshell_compute_k8s._api import Api, Interrupted
+from openshell_compute_k8s._view import View
 
 from examples.k8s_compute.tests.world import World, eventually
 from openshell_drivers import CreateScope, SandboxSpec, StartRequest, Unavailable
@@ -35,9 +36,10 @@ def mode(world: World) -> str:
 
 
 class Patches:
-    """What is asked of the sandbox: the first is done, and then its answer is held or lost."""
+    """What is asked of the sandbox: the first, or that of a number, is done, and then its answer
+    is held or lost."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, held: bool) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, held: bool, lost: int = 1) -> None:
         self.modes: list[str] = []
         self.gate = Gate()
         self._held = held
@@ -47,7 +49,7 @@ class Patches:
             answer = await call(api, *asked, **more)
             if asked[0] == "PATCH":
                 self.modes.append(more["body"]["spec"]["operatingMode"])
-                if len(self.modes) == 1:
+                if len(self.modes) == lost:
                     await self._lose()
             return answer
 
@@ -104,3 +106,31 @@ async def test_a_start_of_what_runs_is_not_taken_back(
         with pytest.raises(Unavailable):
             await driver.start_sandbox(ONE.ref, StartRequest())
         assert (patches.modes, mode(world)) == (["Running"], "Running")
+
+
+async def test_a_start_of_what_had_ended_is_taken_back(
+    world: World, socket_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run before is cleared away first, and nothing runs afterwards."""
+    async with made(world, socket_path) as driver:
+        world.patch("pods", "w--one", {"metadata": {"annotations": {"kwok.test/exit": "0"}}})
+        assert await eventually(lambda: phases(world) == ["Succeeded"])
+        view = (await driver._ready())._view
+        assert await view.until("one", lambda: view_has_ended(view), 30)
+        patches = Patches(monkeypatch, held=False, lost=2)
+        with pytest.raises(Unavailable, match="connection to the API server broke"):
+            await driver.start_sandbox(ONE.ref, StartRequest())
+        assert patches.modes == ["Suspended", "Running", "Suspended"]
+        assert mode(world) == "Suspended"
+
+
+def phases(world: World) -> list[str]:
+    """The phases of all pods."""
+    return [each["status"]["phase"] for each in world.objects("pods")]
+
+
+def view_has_ended(view: View) -> bool:
+    """Whether the driver knows that the run is over."""
+    seen = view.find("one")
+    pod = None if seen is None else view.pod_of(seen)
+    return pod is not None and pod.phase == "Succeeded"

@@ -9,6 +9,7 @@ from typing import Any, Final
 import anyio
 import msgspec
 import pytest
+from openshell_compute_k8s._names import ATTEMPT
 from openshell_compute_k8s._objects import ObjectReference, Pod, Sandbox
 from openshell_compute_k8s._seen import read_sandbox
 from openshell_compute_k8s._sinks import PodSink, SandboxSink
@@ -74,7 +75,8 @@ class Watched(View):
 
     def __init__(self) -> None:
         super().__init__(pull_patience=0)
-        self.sandboxes = SandboxSink(self, Strays(longest=60))
+        self.strays = Strays(longest=60)
+        self.sandboxes = SandboxSink(self, self.strays)
         self.pods = PodSink(self)
 
 
@@ -238,24 +240,74 @@ def test_events_of_what_had_the_name_before_are_nobodys(view: Watched) -> None:
         assert found.id == "two"
 
 
-def test_everything_is_told_anew_now_and_then(
+def test_a_sandbox_whose_pods_are_not_seen_for_a_minute_is_gone_without_them(
     view: Watched, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was not taken when it was told, as of one that came back, is taken then."""
     see(view, sandbox("a"))
+    view.pods.replaced([pod("p", "a")])
+    view.pods.lost(AWAY)
+    view.sandboxes.deleted(sandbox("a"))
     told.take()
     view.lapse()
     assert told.take() == []
     now = time.monotonic()
     monkeypatch.setattr("openshell_compute_k8s._view.time.monotonic", lambda: now + 61)
     view.lapse()
-    view.lapse()
-    assert told.take() == ["all one:starting"]
-    view.lost("pulse", AWAY)
-    monkeypatch.setattr("openshell_compute_k8s._view.time.monotonic", lambda: now + 130)
-    told.take()
+    assert told.take() == ["one gone", "all "]
     view.lapse()
     assert told.take() == []
+
+
+def test_what_changed_while_pods_were_not_seen_is_told_when_they_are(
+    view: Watched, told: Told
+) -> None:
+    see(view, sandbox("a"))
+    view.pods.replaced([pod("p", "a")])
+    view.pods.resumed()
+    told.take()
+    view.pods.lost(AWAY)
+    view.pods.resumed()
+    assert told.take() == ["all one:starting"]
+    view.pods.resumed()
+    assert told.take() == []
+
+
+def test_each_container_has_its_own_time_for_its_image(view: Watched, told: Told) -> None:
+    see(view, sandbox("a"))
+    view.pods.replaced([])
+    view._patience = 60
+    clock = view._pulling_badly
+    view.pods.changed(pod("p", "a", "Pending", "ErrImagePull", init="ErrImagePull"))
+    first = dict(clock["a"])
+    assert set(first) == {"init", "agent"}
+    view.pods.changed(pod("p", "a", "Pending", "ErrImagePull", init="PodInitializing"))
+    view.pods.changed(pod("p", "a", "Pending", "ContainerCreating", init="ErrImagePull"))
+    assert clock["a"] == first
+    view.pods.changed(pod("p", "a", "Pending", "CreateContainerError"))
+    assert clock == {}
+
+
+def test_what_becomes_a_stray_after_it_was_seen_is_forgotten_without_a_word(
+    view: Watched, told: Told
+) -> None:
+    made = sandbox("a", annotations={"openshell.ai/sandbox-id": "one", ATTEMPT: "this"})
+    see(view, made)
+    told.take()
+    view.strays.disown("this")
+    view.sandboxes.changed(made)
+    assert told.take() == []
+    assert view.find("one") is None
+    view.tell_all()
+    assert told.take() == ["all "]
+
+
+def test_what_was_deleted_before_its_creates_answer_was_not_made(view: Watched) -> None:
+    see(view)
+    seen = read_sandbox(sandbox("a"))
+    assert seen is not None
+    assert view.made(seen)
+    view.sandboxes.deleted(sandbox("a"))
+    assert not view.made(seen)
 
 
 def test_pods_that_may_not_be_seen_any_more_are_forgotten(view: Watched, told: Told) -> None:

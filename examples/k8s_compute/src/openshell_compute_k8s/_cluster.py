@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from typing import Final
+
 import anyio
 
 from openshell_compute_k8s._api import Api
@@ -35,6 +38,8 @@ from openshell_drivers import (
     Secret,
 )
 from openshell_drivers.naming import label_value
+
+_log: Final = logging.getLogger("openshell_compute_k8s")
 
 
 class Cluster:
@@ -116,7 +121,14 @@ class Cluster:
             raise PermissionDenied("the credential belongs to no sandbox of this gateway")
         gateway = label_value(self._config.gateway_id) if self._config.gateway_id else ""
         version = await self._sandboxes.version()
-        found, workspace = await sandbox_of_pod(self._api, version, gateway, bound)
+        try:
+            found, workspace = await sandbox_of_pod(self._api, version, gateway, bound)
+        except FailedPrecondition as error:
+            if self._config.workspaces.mode != "operator":
+                raise
+            # Rights there are given namespace by namespace: no sandbox of ours can be in this one.
+            _log.warning("a token is of a namespace that may not be read: %s", error.message)
+            raise PermissionDenied("the credential belongs to no sandbox of this gateway") from None
         try:
             home = self._workspaces.namespace_of(workspace)
         except (FailedPrecondition, InvalidArgument):  # no create of ours has made it

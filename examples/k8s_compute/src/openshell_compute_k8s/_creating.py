@@ -28,7 +28,7 @@ from openshell_compute_k8s._strays import Strays
 from openshell_compute_k8s._view import View
 from openshell_compute_k8s._workspaces import Workspaces
 from openshell_compute_k8s.config import KubernetesConfig
-from openshell_drivers import CreateScope, SandboxSpec
+from openshell_drivers import Aborted, CreateScope, SandboxSpec
 from openshell_drivers.launch import LaunchAuthentication
 from openshell_drivers.naming import SANDBOX_ID, SANDBOX_WORKSPACE
 
@@ -91,8 +91,8 @@ class Creating:
         if parts is not None:
             await put_launch(self._sandboxes, made.metadata, parts, new=True)
             made = await self._sandboxes.finish(made.metadata)
-        if (seen := read_sandbox(made)) is not None:
-            self._view.made(seen)
+        if (seen := read_sandbox(made)) is not None and not self._view.made(seen):
+            raise Aborted("the sandbox was deleted while it was made")
         return runtime_identity(namespace, made.metadata.uid)
 
     async def _resource(

@@ -89,7 +89,7 @@ class Follower:
             if self._config.events:
                 for kind in ("Pod", "Sandbox"):
                     tasks.start_soon(self._events(kind, feed, view).run)
-            tasks.start_soon(self._strays.removing, self._sandboxes.delete)
+            tasks.start_soon(self._strays.removing, self._sandboxes.delete_left)
             if self._config.adopt_unlabelled and self._config.gateway_id:
                 tasks.start_soon(_until_done, self._adopt)
             await sandboxes.run()

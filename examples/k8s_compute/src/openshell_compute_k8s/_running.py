@@ -90,7 +90,8 @@ class Running:
             raise FailedPrecondition("the sandbox is not the one that the gateway knows")
         if seen.wanted and request.generation_id and request.generation_id == seen.started:
             return seen.runtime_identity  # made already, by a process before this one
-        if seen.claims:
+        runs = seen.wanted and not self._has_ended(seen)
+        if seen.claims and not runs:
             await require_attachable(
                 self._api, self._config, seen.claims, seen.namespace, seen.workspace
             )
@@ -103,8 +104,10 @@ class Running:
             about = _metadata(seen, own_labels_of=await self._read(seen))
             parts = LaunchAuthentication.parse(launch)
             await put_launch(self._sandboxes, about, parts, new=False)
+        revert = not seen.wanted
         if seen.wanted and self._has_ended(seen):
             await self._suspend(seen)
+            revert = True
         try:
             if seen.awaits:
                 await self._sandboxes.run_anew(_metadata(seen), start)
@@ -113,7 +116,7 @@ class Running:
         except NotFound:
             raise
         except BaseException:  # a start that is given up, too, must not happen later
-            if not seen.wanted:
+            if revert:
                 with anyio.CancelScope(shield=True), anyio.move_on_after(_REVERT):
                     await self._revert(seen)
             raise

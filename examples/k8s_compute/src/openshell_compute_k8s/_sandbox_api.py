@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from functools import partial
 from typing import Any, Final
@@ -138,7 +139,8 @@ class SandboxApi:
                 raise refusal
             if UNFINISHED not in there.labels:
                 raise AlreadyExists("the sandbox exists already")
-        await self.delete(there)
+        with contextlib.suppress(Aborted):
+            await self.delete(there, as_it_is=True)
 
     async def _in_the_way(
         self, refusal: ApiRefusal, namespace: str, body: dict[str, Any]
@@ -258,15 +260,33 @@ class SandboxApi:
             raise answer(refusal, "look for the sandbox's pod") from None
         return any(each.uid == seen.uid for each in pod.metadata.owner_references)
 
-    async def delete(self, about: Metadata) -> None:
+    async def delete_left(self, about: Metadata) -> None:
+        """Remove what a create has left, unless it has become a sandbox since it was seen."""
+        if UNFINISHED not in about.labels:  # a create of this process has failed
+            await self.delete(about)
+            return
+        try:
+            path = await self.path(about.namespace, about.name)
+            there = (await self._api.get(path, Object)).metadata
+        except ApiRefusal as refusal:
+            if refusal.gone:
+                return
+            raise self.answer(refusal, "read what a create has left") from None
+        if there.uid == about.uid and UNFINISHED in there.labels:
+            await self.delete(there, as_it_is=True)
+
+    async def delete(self, about: Metadata, *, as_it_is: bool = False) -> None:
         """Have this very object removed, after what blocks its deletion: its pod and what else the
         controller has made. The garbage collector takes its Secrets after it. Gone already is as
         good.
 
         Guarded by the uid alone: a change meanwhile is no obstacle, and a successor of the same
-        name is left alone (COMP-DEL-03).
+        name is left alone (COMP-DEL-03). `as_it_is`: not if it has changed; raises `Aborted` then.
         """
-        body = {"preconditions": {"uid": about.uid}, "propagationPolicy": "Foreground"}
+        guard = {"uid": about.uid}
+        if as_it_is:
+            guard["resourceVersion"] = about.resource_version
+        body = {"preconditions": guard, "propagationPolicy": "Foreground"}
         path = await self.path(about.namespace, about.name)
         for delay in (*_CHANGED_MEANWHILE, None):
             try:
@@ -274,6 +294,8 @@ class SandboxApi:
             except ApiRefusal as refusal:
                 if refusal.gone or _is_successor(refusal):
                     return
+                if as_it_is and refusal.conflict:
+                    raise Aborted("it has changed since it was seen") from None
                 if not refusal.conflict or delay is None:
                     raise self.answer(refusal, "delete the sandbox") from None
                 await anyio.sleep(delay)

@@ -28,7 +28,6 @@ _UNCONFIGURED: Final = frozenset({"CreateContainerConfigError", "CreateContainer
 class Trouble:
     """Why a container does not start."""
 
-    container: str
     reason: str
     pulling: bool
     """It is about an image."""
@@ -47,8 +46,10 @@ class SeenPod:
     phase: str
     exit_code: int | None
     trouble: Trouble | None
+    pulling: frozenset[str]
+    """The containers whose image cannot be pulled."""
     waiting: frozenset[str]
-    """The containers that do not run yet."""
+    """The containers that may be without their image: those, and what only waits."""
     deleting: bool
 
 
@@ -131,6 +132,9 @@ def read_pod(pod: Pod) -> SeenPod | None:
     if not owner:
         return None
     statuses = [*pod.status.init_container_statuses, *pod.status.container_statuses]
+    troubles = {each.name: found for each in statuses if (found := _trouble(each)) is not None}
+    pulling = frozenset(name for name, trouble in troubles.items() if trouble.pulling)
+    waiting = {each.name for each in statuses if each.state.waiting is not None}
     ended = [each.state.terminated for each in pod.status.container_statuses]
     codes = [each.exit_code for each in ended if each is not None]
     return SeenPod(
@@ -139,8 +143,9 @@ def read_pod(pod: Pod) -> SeenPod | None:
         owner=owner,
         phase=pod.status.phase,
         exit_code=codes[0] if codes else None,
-        trouble=next(filter(None, map(_trouble, statuses)), None),
-        waiting=frozenset(each.name for each in statuses if each.state.waiting is not None),
+        trouble=next(iter(troubles.values()), None),
+        pulling=pulling,
+        waiting=frozenset(waiting - (set(troubles) - pulling)),
         deleting=bool(about.deletion_timestamp),
     )
 
@@ -151,9 +156,9 @@ def _trouble(status: ContainerStatus) -> Trouble | None:
         return None
     reason = waiting.reason
     if reason in _PULLING_BADLY or reason in _NEVER:
-        return Trouble(status.name, reason, pulling=True, final=reason in _NEVER)
+        return Trouble(reason, pulling=True, final=reason in _NEVER)
     if reason in _UNCONFIGURED:
-        return Trouble(status.name, reason, pulling=False, final=False)
+        return Trouble(reason, pulling=False, final=False)
     return None
 
 

@@ -34,7 +34,10 @@ class SandboxSink:
         self._view.replace(_known(map(self._read, objects)))
 
     def _read(self, item: Sandbox) -> Seen | None:
-        return None if self._strays.take(item.metadata) else read_sandbox(item)
+        if self._strays.take(item.metadata):
+            self._view.disown(item.metadata.uid)
+            return None
+        return read_sandbox(item)
 
     def changed(self, item: Sandbox) -> None:
         """Take the newest state of one."""
@@ -89,13 +92,15 @@ class PodSink:
         """Take that pods are not seen; if they never will be, they are forgotten."""
         if not self._lost:
             _log.warning("pods cannot be observed", extra={"reason": problem.message})
-        self._lost, self._view.pods_known = True, False
+        self._lost = True
+        self._view.lose_pods()
         if isinstance(problem, PermissionDenied):
             self._view.forget_pods()
 
     def resumed(self) -> None:
         """Take that the watch stands."""
-        self._lost, self._view.pods_known = False, True
+        self._lost = False
+        self._view.regain_pods()
 
 
 def _known(items: Iterable[AnyT | None]) -> list[AnyT]:

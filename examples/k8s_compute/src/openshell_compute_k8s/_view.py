@@ -20,7 +20,7 @@ from openshell_compute_k8s._seen import Seen, SeenPod, observe
 from openshell_drivers import DriverError, ObservedSandbox, SandboxFeed
 
 _MOST_DROPPED: Final = 10_000
-_EVERYTHING: Final = 60.0
+_PODS_HOLD: Final = 60.0
 
 _log: Final = logging.getLogger("openshell_compute_k8s")
 
@@ -34,7 +34,7 @@ class View:
         self._made: dict[str, float] = {}
         self._dropped: dict[str, None] = {}
         self._list_began = 0.0
-        self._told_all = 0.0
+        self._pods_lost_at = math.inf
         self._outage_is_logged = False
         self._changes: dict[str, anyio.Event] = {}
         self.begin(SandboxFeed())
@@ -51,7 +51,7 @@ class View:
         self._of_name: dict[tuple[str, str], str] = {}
         self._made.clear()
         self._pods: dict[str, SeenPod] = {}
-        self._pulling_badly: dict[str, tuple[str, float]] = {}
+        self._pulling_badly: dict[str, dict[str, float]] = {}
         self._changes = {}
         self._listed = False
         self._lost: dict[str, str] = {"sandboxes": ""}  # until the watch stands
@@ -135,7 +135,6 @@ class View:
         """Tell the complete list, if it is known."""
         if self.sighted:
             self._sight.set()
-            self._told_all = time.monotonic()
             self._feed.replace(filter(None, map(self._observed, list(self._of_id))))
             for sandbox_id in list(self._changes):
                 self._wake(sandbox_id)
@@ -152,17 +151,17 @@ class View:
             self._feed.update(observed)
 
     def lapse(self) -> None:
-        """Tell of images that could not be pulled for too long; and now and then everything, since
-        what is told of what is gone or being made is not taken by everybody."""
-        if time.monotonic() - self._told_all > _EVERYTHING:
-            self.tell_all()
+        """Tell of images that could not be pulled for too long, and forget pods that were not seen
+        for a minute."""
+        if time.monotonic() - self._pods_lost_at > _PODS_HOLD:
+            self.forget_pods()
         for uid in self._pulling_badly:
             seen = self._seen.get(uid)
             if seen is not None and self._is_given_up(uid):
                 self.tell(seen.id)
 
     def _is_given_up(self, uid: str) -> bool:
-        _, since = self._pulling_badly.get(uid, ("", math.inf))
+        since = min(self._pulling_badly.get(uid, {}).values(), default=math.inf)
         return self.pods_known and since + self._patience <= time.monotonic()
 
     def _observed(self, sandbox_id: str) -> ObservedSandbox | None:
@@ -183,15 +182,23 @@ class View:
 
     # What the watches bring.
 
-    def made(self, seen: Seen) -> None:
+    def made(self, seen: Seen) -> bool:
         """Take what this driver has just made, before the watch brings it: no list that began
-        earlier says that it is gone."""
+        earlier says that it is gone. False if it was deleted already."""
         known = self._seen.get(seen.uid)
-        if seen.uid in self._dropped or (known is not None and known.generation >= seen.generation):
-            return
+        if seen.uid in self._dropped or (known is not None and known.is_gone):
+            return False
+        if known is not None and known.generation >= seen.generation:
+            return True
         self._made[seen.uid] = time.monotonic()
         self.put(seen)
         self.tell(seen.id)
+        return True
+
+    def disown(self, uid: str) -> None:
+        """Take that a resource is no sandbox after all. Nothing is told: it never was one."""
+        if uid in self._seen:
+            self._drop(uid)
 
     def put(self, seen: Seen) -> None:
         """Take a resource."""
@@ -263,14 +270,14 @@ class View:
             self.tell(seen.id)
 
     def _time_pulling(self, pod: SeenPod) -> None:
-        """Keep how long the same container has had trouble with its image. The trouble is over when
-        it runs; between two tries it only waits."""
-        container, _ = self._pulling_badly.get(pod.owner, ("", 0.0))
-        if pod.trouble is not None and pod.trouble.pulling:
-            if pod.trouble.container != container:
-                self._pulling_badly[pod.owner] = pod.trouble.container, time.monotonic()
-        elif pod.trouble is not None or container not in pod.waiting:
-            self._pulling_badly.pop(pod.owner, None)
+        """Keep how long each container has had trouble with its image. The trouble is over when it
+        has the image; between two tries it only waits."""
+        before = self._pulling_badly.pop(pod.owner, {})
+        now = time.monotonic()
+        times = {name: since for name, since in before.items() if name in pod.waiting}
+        times.update({name: now for name in pod.pulling if name not in before})
+        if times:
+            self._pulling_badly[pod.owner] = times
 
     def drop_pod(self, uid: str, owner: str) -> None:
         """Take that a pod is gone, or is not its sandbox's any more."""
@@ -303,11 +310,25 @@ class View:
         for pod in pods:
             self.put_pod(pod)
         self.pods_known = True
+        self._pods_lost_at = math.inf
         self.tell_all()
+
+    def lose_pods(self) -> None:
+        """Take that pods are not seen for now: what is known of them holds for a minute."""
+        self.pods_known = False
+        self._pods_lost_at = min(self._pods_lost_at, time.monotonic())
+
+    def regain_pods(self) -> None:
+        """Take that they are seen again."""
+        if not self.pods_known:
+            self.pods_known = True
+            self._pods_lost_at = math.inf
+            self.tell_all()
 
     def forget_pods(self) -> None:
         """Take that pods may not be seen any more: what was known of them does not hold."""
         owners = list(self._pods)
+        self._pods_lost_at = math.inf
         self._pods.clear()
         self._pulling_badly.clear()
         for owner in owners:

@@ -178,7 +178,10 @@ async def outage_costs_nothing(compute: ComputeBench) -> None:
         name = await _ready(compute, gateway)
         records = gateway.records
     async with _user(compute, speed=_FAST, records=records) as gateway:
-        await gateway.wait_watching()
+        try:
+            await gateway.wait_watching()
+        except NotReached as error:
+            compute.need(False, str(error), "COMP-WATCH-04")
         async with compute.backend.outage():
             await asyncio.sleep(_OUTAGE)  # fifteen sweeps, and twice the age to be pruned
         await quiet()

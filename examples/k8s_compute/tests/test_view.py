@@ -272,6 +272,20 @@ def test_what_changed_while_pods_were_not_seen_is_told_when_they_are(
     assert told.take() == []
 
 
+def test_what_is_back_is_as_it_was(view: Watched, told: Told) -> None:
+    """A label that is put back brings the same object again."""
+    see(view, sandbox("a"))
+    view.pods.replaced([pod("p", "a")])
+    view.sandboxes.deleted(sandbox("a"))
+    view.pods.deleted(pod("p", "a"))
+    told.take()
+    view.sandboxes.changed(sandbox("a"))
+    view.pods.changed(pod("p", "a"))
+    assert told.take() == ["one:starting", "one:starting"]
+    for uid in ("a", "p"):
+        assert view.of_object(about("w--one", uid)) is not None
+
+
 def test_each_container_has_its_own_time_for_its_image(view: Watched, told: Told) -> None:
     see(view, sandbox("a"))
     view.pods.replaced([])

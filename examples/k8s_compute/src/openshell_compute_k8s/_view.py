@@ -34,7 +34,6 @@ class View:
         self._made: dict[str, float] = {}
         self._dropped: dict[str, None] = {}
         self._list_began = 0.0
-        self._pods_lost_at = math.inf
         self._outage_is_logged = False
         self._changes: dict[str, anyio.Event] = {}
         self.begin(SandboxFeed())
@@ -56,6 +55,7 @@ class View:
         self._listed = False
         self._lost: dict[str, str] = {"sandboxes": ""}  # until the watch stands
         self.pods_known = False
+        self._pods_lost_at = math.inf
 
     def close(self) -> None:
         """See no more, until it begins again."""
@@ -201,7 +201,8 @@ class View:
             self._drop(uid)
 
     def put(self, seen: Seen) -> None:
-        """Take a resource."""
+        """Take a resource, also one that is back."""
+        self._dropped.pop(seen.uid, None)
         self._seen[seen.uid] = seen
         for name in (seen.object_name, seen.pod_name):
             self._of_name[seen.namespace, name] = seen.uid
@@ -263,6 +264,7 @@ class View:
         known = self._pods.get(pod.owner)
         if known is not None and known.uid != pod.uid:
             self._pulling_badly.pop(pod.owner, None)
+        self._dropped.pop(pod.uid, None)
         self._pods[pod.owner] = pod
         self._time_pulling(pod)
         seen = self._seen.get(pod.owner)

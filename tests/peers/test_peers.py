@@ -426,6 +426,7 @@ class TestKeycloak:
             assert reply.json()["issued_token_type"] == ACCESS_TOKEN
 
 
+@pytest.mark.thorough  # each starts a Keycloak of its own
 class TestKeycloakChanges:
     pytestmark = pytestmark_keycloak
 
@@ -488,6 +489,7 @@ class TestKeycloakChanges:
 
 
 @pytest.mark.keycloak
+@pytest.mark.thorough
 @pytest.mark.timeout(900)
 def test_keycloak_command_line_serves_until_it_is_told(tmp_path: Path, keycloak: Keycloak) -> None:
     keycloak.stop()

@@ -90,10 +90,14 @@ HOSTS = {
     "reruns": ["--reruns=2", "--reruns-delay=1"],
     "random-order": ["--random-order"],
 }
+#: Of the ordinary run.
+SOME = {"plain", "short-timeout", "xdist"}
 NEEDED = {"reruns": "pytest_rerunfailures", "random-order": "random_order"}
 
 
-@pytest.mark.parametrize("kind", HOSTS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=() if k in SOME else pytest.mark.thorough) for k in HOSTS]
+)
 def test_no_host_changes_a_result(host: Host, kind: str, clean: Judged) -> None:
     if not there(NEEDED.get(kind, "pytest")):
         pytest.skip(f"{NEEDED[kind]} is not installed")

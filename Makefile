@@ -3,6 +3,7 @@
 .PHONY: help venv demo kube test lint types wire-check compat thorough matrix kube-acceptance bench wire format clean
 
 PYTHON_RUN := .venv/bin/python
+CONFORMANCE := tests/reference/test_conformance.py examples/keycloak_credentials/tests/test_conformance.py
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,7 +35,8 @@ compat: venv ## the tests on the oldest supported dependencies
 	$(PYTHON_RUN) scripts/compat
 
 thorough: venv ## every fault against its checks, what is lawful against all, the drivers' conformance; 20 min
-	$(PYTHON_RUN) -m pytest -n 2 -m thorough
+	$(PYTHON_RUN) -m pytest -n 2 -m thorough --ignore-glob='*/test_conformance.py'
+	$(PYTHON_RUN) -m pytest -m thorough $(CONFORMANCE) # alone: checks of time are among them
 
 matrix: venv ## that no other check blames a fault; an hour
 	$(PYTHON_RUN) -m pytest -n 2 -m matrix

@@ -19,6 +19,7 @@ from openshell_drivers.conformance.checks._sight import churn, crowd
 _OPENS: Final = 120
 _CROWD: Final = 20
 _LEFT: Final = 30
+_OPENING: Final = 15.0  # how fast it is, is COMP-WATCH-04's
 _REST: Final = 20.0
 _PER_OPENING: Final = 8 * 1024
 
@@ -97,7 +98,7 @@ async def _come_and_go(compute: ComputeBench, changes: int = _LEFT) -> None:
                 request = wire.WatchSandboxesRequest()
                 async with caller.stream("WatchSandboxes", request) as call:
                     try:
-                        await asyncio.wait_for(call.initial_metadata(), 3.0)
+                        await asyncio.wait_for(call.initial_metadata(), _OPENING)
                     except (TimeoutError, aio.AioRpcError):
                         compute.need(False, "a watch does not open", "COMP-WATCH-04")
     await churn(compute, changes)  # told to whoever is believed to be there

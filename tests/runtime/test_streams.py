@@ -87,6 +87,7 @@ async def test_metadata_comes_before_the_first_message(short_dir: Path, source: 
         call = _open(channel, "late")
         with anyio.fail_after(5):
             await call.initial_metadata()
+        await until(lambda: source.opened)
         call.cancel()
         await until(lambda: source.closed)
 

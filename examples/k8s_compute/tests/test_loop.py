@@ -381,6 +381,7 @@ async def test_an_unlabelled_sandbox_is_adopted_if_the_operator_wants(
     spec = SandboxSpec(id="one", name="one", workspace="default")
     async with world.caller(short_dir / "a" / "s") as before:
         await before.compute.create_sandbox(spec)
+        assert await eventually(lambda: len(world.objects("pods")) == 1)
     adopting: dict[str, Any] = {"gateway_id": "ours", "adopt_unlabelled": True}
     async with (
         world.serving(short_dir / "b" / "s", **adopting),

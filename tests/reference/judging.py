@@ -25,7 +25,7 @@ class Judgement:
     services: frozenset[str]
     passed: int
     problems: tuple[str, ...]
-    """Checks that failed or could not be judged, and leaks, each with its words."""
+    """Checks that failed or could not be judged, leaks and warnings, each with its words."""
 
 
 async def judge(
@@ -82,6 +82,7 @@ def _judged(said: list[dict[str, Any]]) -> Judgement:
         if each["outcome"] in _BAD
     ]
     problems += [f"left behind: {each}" for each in last.get("leaks", [])]
+    problems += last.get("warnings", [])
     return Judgement(
         verdict=last.get("verdict", f"none: {last}"),
         services=frozenset(each["service"] for each in last.get("verdicts", [])),

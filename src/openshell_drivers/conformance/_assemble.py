@@ -80,6 +80,10 @@ def assemble(request: Request, course: Course) -> Report:
         faults=_faults(request, course.world),
     )
     warnings = [f"the run was cut short: {course.stopped}"] if course.stopped else []
+    have = {f"{result.check}[{result.preset}]" for result in ordered}
+    lost = [unit.key for unit in course.units if unit.key not in have]
+    if lost and not course.stopped:
+        warnings.append(f"the suite broke: it has no result of {', '.join(lost)}")
     warnings += problems
     return Report(
         verdict=verdict,

@@ -10,7 +10,7 @@ import json
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -210,7 +210,7 @@ class Caller:
         """Call a method with what the line has of the request (`whole`: with all of it).
 
         `deadline`, in seconds, travels to the driver; `patience` does not. Cancelling this cancels
-        the call.
+        the call; a channel that closes under it is an answer with the code CANCELLED.
         """
         said = type(request)()
         said.CopyFrom(request)
@@ -237,10 +237,12 @@ class Caller:
         call = multi(data, timeout=deadline, metadata=self._metadata())
         raw, code, text, read, trailers = b"", "OK", "", answer(), ""
         try:
-            raw = await asyncio.wait_for(call, patience)
+            raw = await _within(patience, call)
             read = answer.FromString(raw)
         except TimeoutError:
             code, text = SILENT, f"no answer in {patience:g} s"
+        except _ClosedError:
+            code, text = "CANCELLED", "the suite closed the channel"
         except DecodeError:
             code, text = UNREADABLE, f"{len(raw)} bytes that are no {answer.DESCRIPTOR.name}"
         except grpc.RpcError as error:
@@ -279,6 +281,25 @@ class Caller:
         if not self._preset.traces:
             return None
         return (("traceparent", f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"),)
+
+
+class _ClosedError(Exception):
+    """A call was cancelled with its channel."""
+
+
+async def _within(seconds: float, call: Awaitable[bytes]) -> bytes:
+    """Await a call. Raises `TimeoutError`, and `_ClosedError` for a cancellation of grpcio's own:
+    as a `CancelledError` it would end the caller as if somebody had cancelled that."""
+    answer = asyncio.ensure_future(call)
+    try:
+        await asyncio.wait({answer}, timeout=seconds)
+        late = not answer.done()
+    finally:
+        answer.cancel()
+    await asyncio.wait({answer})
+    if answer.cancelled():
+        raise TimeoutError if late else _ClosedError
+    return answer.result()
 
 
 def _status(error: grpc.RpcError) -> tuple[str, str]:

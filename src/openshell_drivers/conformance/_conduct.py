@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from openshell_drivers.conformance._backend import Backend
 from openshell_drivers.conformance._caller import Transcript
@@ -18,7 +18,6 @@ from openshell_drivers.conformance._judge import Ending, ending, result
 from openshell_drivers.conformance._outcomes import (
     Blocked,
     Broken,
-    GivenUp,
     NotObservable,
     NotTestable,
 )
@@ -41,7 +40,8 @@ _AT_ONCE: Final = 16
 _PROCESSES: Final = 4
 #: How many sandboxes most checks have at once.
 _EACH: Final = 4
-#: How many checks that took too long at an instance of many are tried once more, each alone.
+#: How many checks that could not begin, or took too long, are tried once more, each alone: a slow
+#: machine with many at work shows its sandboxes late, too.
 _AGAIN: Final = 4
 _CLEANING: Final = 120.0
 _ENDING: Final = 15.0
@@ -140,7 +140,7 @@ class Conductor:
     async def _all(
         self, groups: Iterable[list[Unit]], say: Callable[[Result], None]
     ) -> list[list[Unit]]:
-        """Run them at once; those that took too long in the crowd are given back unsaid."""
+        """Run them at once; some of those that were blocked in the crowd are given back unsaid."""
         crowded: list[list[Unit]] = []
         async with asyncio.TaskGroup() as tasks:
             for group in groups:
@@ -154,8 +154,8 @@ class Conductor:
         crowded: list[list[Unit]] | None = None,
     ) -> None:
         end = await self._execute(group[-1])
-        late = isinstance(end.problem, GivenUp) and not self._rough(group[0].check)
-        if late and crowded is not None and len(crowded) < _AGAIN:
+        blocked = isinstance(end.problem, Blocked) and not self._rough(group[0].check)
+        if blocked and crowded is not None and len(crowded) < _AGAIN:
             crowded.append(group)
             return
         for unit in group:
@@ -224,15 +224,18 @@ class Conductor:
         return Blocked("the driver's process has ended" + instance.tail_text())
 
     async def _clean(self, bench: Bench, instance: Instance) -> None:
-        try:
+        async def clean() -> None:
             async with self._alone[instance]:
                 await _serving(instance)
             async with asyncio.timeout(_CLEANING):
                 self.leaks.extend(await bench.clean())
-        except Exception as error:  # noqa: BLE001  # an unclean end is a leak, not a verdict
-            kind = type(error).__name__
-            name = f"what {bench.check.id} made could not be removed: {kind}"
-            self.leaks.append(Leak(kind="resource", name=name, attributed=bench.check.id))
+
+        try:
+            problem = await _outcome(clean())
+            if problem is not None:  # an unclean end is a leak, not a verdict
+                kind = type(problem).__name__
+                name = f"what {bench.check.id} made could not be removed: {kind}"
+                self.leaks.append(Leak(kind="resource", name=name, attributed=bench.check.id))
         finally:
             with contextlib.suppress(Exception):
                 await bench.end()
@@ -263,16 +266,33 @@ async def _serving(instance: Instance) -> None:
 async def _attempt(bench: Bench) -> BaseException | None:
     """Run a check to its end, and give what it raised."""
     check = bench.check
-    try:
+
+    async def attempt() -> None:
         _supplied(bench)
         await bench.begin()
         async with asyncio.timeout(check.limit):
             await check.run(bench)
-    except TimeoutError:
+
+    problem = await _outcome(attempt())
+    if isinstance(problem, TimeoutError):
         return _too_long(bench)
-    except Exception as error:  # noqa: BLE001  # whatever a check raises is its outcome
-        return _single(error)
-    return None
+    return _single(problem) if isinstance(problem, Exception) else problem
+
+
+async def _outcome(work: Coroutine[Any, Any, None]) -> BaseException | None:
+    """What it raised, a cancellation that nobody asked for included.
+
+    In a task of its own: a task group takes no notice of a child that ends cancelled, and the
+    result of a check must not be lost because a call of it was cancelled by a channel that closed.
+    """
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:  # the run is told to stop
+        task.cancel()
+        await asyncio.wait({task})
+        raise
+    return asyncio.CancelledError() if task.cancelled() else task.exception()
 
 
 def _single(error: Exception) -> Exception:
@@ -288,7 +308,7 @@ def _too_long(bench: Bench) -> BaseException:
     hung = [c for c in bench.transcript.calls if c.code == "CANCELLED" and c.milliseconds > _HUNG]
     if not hung:
         calls = len(bench.transcript.calls)
-        return GivenUp(f"it was given up after {limit:g} s; its last {calls} calls were answered")
+        return Blocked(f"it was given up after {limit:g} s; its last {calls} calls were answered")
     words = f"{hung[-1].rpc} had no answer for {hung[-1].milliseconds / 1000:.0f} s"
     return Broken(f"every call is answered, and the check ends within {limit:g} s", words)
 

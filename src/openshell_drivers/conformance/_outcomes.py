@@ -28,10 +28,6 @@ class Blocked(Exception):
         """The clause that is likely broken."""
 
 
-class GivenUp(Blocked):
-    """It took too long, and every call was answered: it may do when nothing else is under way."""
-
-
 class NotApplicable(Exception):
     """The driver may do without what the check is about, and does."""
 

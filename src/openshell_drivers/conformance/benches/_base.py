@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
 import time
@@ -276,10 +277,15 @@ class Bench:
         except TargetNotReady as error:
             raise Blocked(f"another process of the driver does not serve: {error}") from None
 
-    async def kill_and_restart(self) -> None:
-        """``kill -9`` the driver and start it again with what it kept."""
+    async def kill_and_restart(self, *calls: asyncio.Task[Any]) -> None:
+        """``kill -9`` the driver and start it again with what it kept.
+
+        `calls` under way end before it serves again, so that none reaches the new process.
+        """
         self.transcript.note("process", "kill -9")
         self.instance.kill()
+        if calls:
+            await asyncio.wait(calls)
         await self.restart()
 
     async def restart(self) -> None:

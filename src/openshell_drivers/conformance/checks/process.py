@@ -301,8 +301,7 @@ async def killed_in_create(bench: ComputeBench) -> None:
         await bench.mint(sandbox.spec)
         create = asyncio.create_task(bench.create(sandbox))
         await asyncio.sleep(delay)
-        await bench.kill_and_restart()
-        await create
+        await bench.kill_and_restart(create)
         await _nothing_lost(bench, sandbox.id, before, delay)
 
 

@@ -128,9 +128,9 @@ async def killed_in_create(compute: ComputeBench) -> None:
     for moment in _MOMENTS:
         takes = await _create_takes(compute)
         sandbox = await compute.complete(compute.sandbox())
-        creating = asyncio.ensure_future(compute.create(sandbox))
+        creating = asyncio.create_task(compute.create(sandbox))
         await asyncio.sleep(moment * takes)
-        await compute.kill_and_restart()
+        await compute.kill_and_restart(creating)
         reply = await creating
         await _whole_or_nothing(compute, sandbox, reply)
 
@@ -170,9 +170,9 @@ async def _whole_or_nothing(
 async def killed_in_stop(compute: ComputeBench) -> None:
     await compute.can_stop()
     sandbox = await compute.made_going()
-    stopping = asyncio.ensure_future(compute.stop(sandbox.id))
+    stopping = asyncio.create_task(compute.stop(sandbox.id))
     await asyncio.sleep(0.004)
-    await compute.kill_and_restart()
+    await compute.kill_and_restart(stopping)
     await stopping
     compute.need((await compute.get(sandbox.id)).ok, "it is not there", "COMP-SOCK-11.a")
     reply = await compute.stop(sandbox.id)

@@ -1,0 +1,105 @@
+"""How the suite runs a check: a result for each, whatever it ends by."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openshell_drivers._wire import compute_driver_pb2 as wire
+from openshell_drivers.conformance._caller import Caller, Transcript, channel_to
+from openshell_drivers.conformance._checks import checks
+from openshell_drivers.conformance._units import Unit
+from openshell_drivers.conformance.benches.compute import ComputeBench
+from openshell_drivers.conformance.report.model import Result
+from openshell_drivers.testing.gateway import PRESETS
+from tests.conformance.matrix.harness import bare
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
+
+Run = Callable[[Any], Awaitable[None]]
+
+
+def unit(run: Run, name: str = "COMP-CAP-01") -> Unit:
+    """A check that is one in name only."""
+    made = next(each for each in checks().values() if each.clause == name)
+    return Unit(
+        check=replace(made, run=run, own=False, once=False), preset="0.1-latest", level="MUST"
+    )
+
+
+async def fine(_: ComputeBench) -> None:
+    """Nothing to find."""
+
+
+async def test_a_check_that_ends_by_a_cancellation_has_a_result() -> None:
+    async def cancelled(_: ComputeBench) -> None:
+        raise asyncio.CancelledError
+
+    results: list[Result] = []
+    async with bare() as conductor:
+        await conductor.run([unit(cancelled), unit(fine, "COMP-GET-01")], results.append)
+
+    assert {each.clause: each.outcome for each in results} == {
+        "COMP-CAP-01": "error",
+        "COMP-GET-01": "pass",
+    }
+    assert "CancelledError" in next(each.reason for each in results if each.outcome == "error")
+
+
+async def test_cleaning_up_that_ends_by_a_cancellation_is_a_leak_and_no_lost_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def cancelled(_: ComputeBench) -> None:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(ComputeBench, "clean", cancelled)
+    results: list[Result] = []
+    async with bare() as conductor:
+        await conductor.run([unit(fine)], results.append)
+
+    assert [each.outcome for each in results] == ["pass"]
+    assert [each.name for each in conductor.leaks] == [
+        f"what {results[0].check} made could not be removed: CancelledError"
+    ]
+
+
+async def test_a_channel_that_closes_under_a_call_is_an_answer(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(str(tmp_path / "s"))
+        mute.listen()
+        mute.setblocking(False)
+        channel = channel_to(tmp_path / "s", "localhost")
+        caller = Caller(channel, "a.B", PRESETS["0.1-latest"], Transcript(str))
+        call = asyncio.create_task(caller.ask_raw("C", b"", wire.GetCapabilitiesResponse))
+        connection, _ = await asyncio.get_running_loop().sock_accept(mute)
+        with connection:
+            await channel.close(None)
+            assert str(await call) == "C: CANCELLED 'the suite closed the channel'"
+
+
+async def test_a_run_that_is_told_to_stop_ends_what_is_under_way() -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def hangs(_: ComputeBench) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    results: list[Result] = []
+    async with bare() as conductor:
+        run = asyncio.create_task(conductor.run([unit(hangs)], results.append))
+        await begun.wait()
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+        assert ended.is_set()
+
+    assert results == []

@@ -24,8 +24,10 @@ COMPUTE: Final = "compute-driver"
 CREDENTIALS: Final = "credentials-driver"
 GATEWAY: Final = "gateway"
 AUDIENCE: Final = "openshell-gateway"
-ONCE: Final = ("cluster", "managed", "operator")
+ONCE: Final = ("cluster", "managed", "operator", "openshift/cluster")
 """What a cluster's administrator applies, once."""
+UNKNOWN: Final = "SecurityContextConstraints"
+"""OpenShift's own kind, which no API server here knows."""
 _VARIABLE: Final = "OPENSHELL_DRIVER_CONFIG_"
 _TRIES: Final = 3
 
@@ -191,7 +193,8 @@ def _add_component(folder: Path, component: str) -> None:
 @cache
 def _prepare(kube: Access) -> None:
     """Apply what there is once for a cluster; before that, another worker may have done so."""
-    _applied_again(kube, [each for name in ONCE for each in built(DEPLOY / name)])
+    objects = [each for name in ONCE for each in built(DEPLOY / name)]
+    _applied_again(kube, [each for each in objects if each["kind"] != UNKNOWN])
 
 
 def _applied_again(kube: Access, objects: list[Object]) -> None:

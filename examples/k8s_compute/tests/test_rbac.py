@@ -185,7 +185,11 @@ async def test_a_shared_tenant_has_what_it_uses(
         assert used(tenant) == granted([*tenant.objects, *cluster_roles(tenant)])
 
 
-@pytest.mark.parametrize("template", ["team3", "team4"])
+BIND: Final = ("bind", "rbac.authorization.k8s.io", "clusterroles")
+"""Asked for within the request that binds, and so in no audit log: without it that is refused."""
+
+
+@pytest.mark.parametrize("template", ["team3", "team4", "team6"])
 async def test_a_tenant_of_many_namespaces_has_what_it_uses(
     kube: Access, tmp_path: Path, socket_path: Path, template: str
 ) -> None:
@@ -194,7 +198,7 @@ async def test_a_tenant_of_many_namespaces_has_what_it_uses(
         home = f"/api/v1/namespaces/{tenant.name}"
         secret = {"metadata": {"name": "openshell-client-tls"}, "stringData": {"tls.key": "canary"}}
         kube.api("POST", f"{home}/secrets", secret)
-        if template == "team3":
+        if template != "team4":
             with account_of(tenant) as account:
                 require_confined(account)
         async with gateway_of(
@@ -203,10 +207,15 @@ async def test_a_tenant_of_many_namespaces_has_what_it_uses(
             await gateway.ensure_workspace("agents")
             make_claim(kube, place, workspace="agents")
             await everything(gateway, tenant, place)
+            bound = kube.api("GET", f"{RIGHTS}/namespaces/{place}/rolebindings")["items"]
             await gateway.delete_workspace("agents")
         assert denied(tenant) == set()
         assert tenant.name not in written(tenant)  # beside the gateway's keys
-        assert used(tenant) == granted([*tenant.objects, *cluster_roles(tenant)])
+        rights = used(tenant) | ({BIND} if bound else set())
+        assert rights == granted([*tenant.objects, *cluster_roles(tenant)])
+    assert [each["roleRef"]["name"] for each in bound] == (
+        ["openshell-sandbox-scc"] if template == "team6" else []
+    )
 
 
 async def test_sandboxes_may_live_apart_from_the_gateway(
@@ -336,6 +345,17 @@ async def test_a_secret_that_may_not_be_copied_is_named_to_the_user(
             await require_said(caller, said, validated=False)
         made = {each["metadata"]["name"] for each in kube.api("GET", "/api/v1/namespaces")["items"]}
         assert f"{tenant.name}-agents" not in made
+
+
+async def test_a_role_that_may_not_be_given_is_named_to_the_user(
+    kube: Access, tmp_path: Path, socket_path: Path
+) -> None:
+    """Whoever may bind one role can give no other that has more than its own rights."""
+    said = r"takes no RoleBinding: .* may not (patch|create) rolebindings .RBAC."
+    with deployed(kube, tmp_path, "team6") as tenant:
+        rules = tenant.config().workspaces.model_dump() | {"account_roles": ["cluster-admin"]}
+        async with caller_of(tenant, socket_path, workspaces=rules) as caller:
+            await require_said(caller, said, validated=False)
 
 
 async def test_a_workspace_that_may_not_be_written_in_is_told_so(
@@ -516,8 +536,8 @@ def require_confined(account: Account) -> None:
 
 
 def test_managed_rights_are_confined(kube: Access, tmp_path: Path) -> None:
-    """The cluster role allows all namespaces; the admission policy does not."""
-    with deployed(kube, tmp_path, "team3") as tenant, account_of(tenant) as account:
+    """The cluster roles allow all namespaces; the admission policy does not."""
+    with deployed(kube, tmp_path, "team6") as tenant, account_of(tenant) as account:
         for name, gateway in (("own", tenant.name), ("foreign", "somebody")):
             labels = {"openshell.ai/gateway-id": gateway}
             body = {"metadata": {"name": f"{tenant.name}-{name}", "labels": labels}}
@@ -530,6 +550,12 @@ def test_managed_rights_are_confined(kube: Access, tmp_path: Path) -> None:
         secret = {"metadata": {"name": "any"}}
         assert is_confined(account, "POST", f"/api/v1/namespaces/{foreign}/secrets", secret)
         assert not is_confined(account, "POST", f"/api/v1/namespaces/{own}/secrets", secret)
+        bound = {
+            "metadata": {"name": "any"},
+            "roleRef": {"kind": "ClusterRole", "name": "openshell-sandbox-scc"},
+        }
+        assert is_confined(account, "POST", f"{RIGHTS}/namespaces/{foreign}/rolebindings", bound)
+        assert not is_confined(account, "POST", f"{RIGHTS}/namespaces/{own}/rolebindings", bound)
         assert is_confined(account, "DELETE", f"/api/v1/namespaces/{foreign}")
         assert not is_confined(account, "DELETE", f"/api/v1/namespaces/{own}")
         unmarked: Object = {"metadata": {"name": f"{tenant.name}-new"}}
@@ -542,7 +568,7 @@ def test_managed_rights_are_confined(kube: Access, tmp_path: Path) -> None:
 
 def test_a_managed_account_writes_nothing_beside_its_gateway(kube: Access, tmp_path: Path) -> None:
     """At home are the gateway's keys and its network policy."""
-    with deployed(kube, tmp_path, "team3") as tenant, account_of(tenant) as account:
+    with deployed(kube, tmp_path, "team6") as tenant, account_of(tenant) as account:
         home, fence = tenant.name, "openshell-gateway"
         secrets, place = f"/api/v1/namespaces/{home}/secrets", f"{SANDBOXES}/namespaces/{home}"
         policies = f"{POLICIES}/namespaces/{home}/networkpolicies"
@@ -552,6 +578,8 @@ def test_a_managed_account_writes_nothing_beside_its_gateway(kube: Access, tmp_p
         kube.api("POST", f"{place}/sandboxes", sandbox(home))
         require_confined(account)
         mine = {**keys, "stringData": {"tls.key": "mine"}}
+        role = {"kind": "ClusterRole", "name": "openshell-sandbox-scc"}
+        bound = {"metadata": {"name": "any"}, "roleRef": role}
         opened = {"metadata": {"name": "opened"}, "spec": {"podSelector": {}, "ingress": [{}]}}
         wanted: list[tuple[str, str, Object]] = [
             ("PUT", f"{secrets}/openshell-server-tls", mine),
@@ -561,6 +589,7 @@ def test_a_managed_account_writes_nothing_beside_its_gateway(kube: Access, tmp_p
             ("POST", policies, opened),
             ("PATCH", f"{accounts}/{ACCOUNT}", {"automountServiceAccountToken": True}),
             ("POST", accounts, {"metadata": {"name": "any"}}),
+            ("POST", f"{RIGHTS}/namespaces/{home}/rolebindings", bound),
             ("POST", f"{place}/sandboxes", {**sandbox(home), "metadata": {"name": "other"}}),
             ("PATCH", f"{place}/sandboxes/any", {"metadata": {"labels": {"a": "b"}}}),
             ("DELETE", f"{place}/sandboxes/any", {}),

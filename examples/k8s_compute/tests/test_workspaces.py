@@ -212,23 +212,16 @@ async def test_a_create_in_a_fresh_workspace_makes_its_namespace(
     originals = {each["metadata"]["name"]: each for each in world.objects("secrets")}
     assert secrets == {name: originals[name]["data"] for name in ("pull", "tls", "more")}
     (policy,) = tenants.within("a", "networkpolicies", "networking.k8s.io/v1")
-    assert policy["spec"] == {
-        "podSelector": {},
-        "policyTypes": ["Ingress"],
-        "ingress": [
-            {
-                "from": [
-                    {
-                        "namespaceSelector": {
-                            "matchLabels": {"kubernetes.io/metadata.name": world.namespace}
-                        },
-                        "podSelector": {"matchLabels": {"app": "gateway"}},
-                    }
-                ],
-                "ports": [{"protocol": "TCP", "port": 2222}],
-            }
-        ],
+    gateway = {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": world.namespace}},
+        "podSelector": {"matchLabels": {"app": "gateway"}},
     }
+    assert policy["spec"]["podSelector"] == {}
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    ssh = {"from": [gateway], "ports": [{"protocol": "TCP", "port": 2222}]}
+    assert policy["spec"]["ingress"] == [ssh]
+    api = {"to": [gateway], "ports": [{"protocol": "TCP", "port": 8080}]}
+    assert policy["spec"]["egress"][0] == api
     (found,) = tenants.sandboxes("a")
     assert found["metadata"]["name"] == "a--s-1"
     (container,) = found["spec"]["podTemplate"]["spec"]["containers"]
@@ -243,6 +236,56 @@ async def test_no_network_policy_without_gateway_pods(tenants: Tenants, socket_p
     assert tenants.within("a", "networkpolicies", "networking.k8s.io/v1") == []
     enforced = tenants.metadata("a")["labels"]["pod-security.kubernetes.io/enforce"]
     assert enforced == "privileged"
+
+
+MODELS: Final = {
+    "to": [{"namespaceSelector": {"matchLabels": {"team": "models"}}}],
+    "ports": [{"protocol": "TCP", "port": 8000}],
+}
+
+
+@pytest.mark.parametrize(
+    ("egress", "rules"), [("any", [{}]), ([MODELS], [MODELS]), ([], [])], ids=["any", "own", "none"]
+)
+async def test_what_sandboxes_reach_is_configured(
+    tenants: Tenants, socket_path: Path, egress: Any, rules: list[Any]
+) -> None:
+    fence = {"gateway_pods": {"app": "gateway"}, "gateway_port": 17670, "egress": egress}
+    async with tenants.caller(socket_path, **fence) as caller:
+        await caller.compute.ensure_workspace("a")
+    (policy,) = tenants.within("a", "networkpolicies", "networking.k8s.io/v1")
+    gateway, names, *others = policy["spec"]["egress"]
+    assert [each["port"] for each in gateway["ports"]] == [17670]
+    assert {each["port"] for each in names["ports"]} == {53, 5353}
+    assert others == rules
+
+
+async def test_an_egress_rule_that_the_server_refuses_is_told_to_the_user(
+    tenants: Tenants, socket_path: Path
+) -> None:
+    rule = {"to": [{"ipBlock": {"cidr": "nonsense"}}]}
+    fence = {"gateway_pods": {"app": "gateway"}, "egress": [rule]}
+    async with tenants.caller(socket_path, **fence) as caller:
+        with pytest.raises(FailedPrecondition, match="NetworkPolicy"):
+            await caller.compute.create_sandbox(spec("a"))
+
+
+async def test_the_sandboxes_account_is_given_the_roles_it_needs(
+    tenants: Tenants, socket_path: Path
+) -> None:
+    roles = ["view", "system:auth-delegator"]
+    async with tenants.caller(socket_path, account_roles=roles) as caller:
+        await caller.compute.ensure_workspace("a")
+        await caller.compute.ensure_workspace("a")
+    found = tenants.within("a", "rolebindings", "rbac.authorization.k8s.io/v1")
+    account = {
+        "kind": "ServiceAccount",
+        "name": "openshell-sandbox",
+        "namespace": tenants.name("a"),
+    }
+    assert {each["roleRef"]["name"]: each["subjects"] for each in found} == {
+        role: [account] for role in roles
+    }
 
 
 async def test_ensure_is_idempotent_and_leaves_what_somebody_has_added(

@@ -22,6 +22,7 @@ ValueT = TypeVar("ValueT")
 
 _LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _QUALIFIED: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?")
+_ROLE: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9:_.-]*[A-Za-z0-9])?")
 _ENV_NAME: Final = re.compile(r"[A-Za-z_.-][A-Za-z0-9_.-]*")
 _SECRET_KEY: Final = re.compile(r"[A-Za-z0-9_.-]+")
 _CAPABILITY: Final = re.compile(r"[A-Z][A-Z0-9_]*")
@@ -77,6 +78,13 @@ def dns_name(text: str) -> str:
     parts = text.split(".")
     if len(text) > _LONGEST_NAME or not all(map(_LABEL.fullmatch, parts)):
         raise broken("must be at most 253 lower-case letters, digits, and '-' and '.' inside")
+    return text
+
+
+def role_name(text: str) -> str:
+    """The name of a role, which goes into a path: OpenShift's own have ':' in theirs."""
+    if len(text) > _LONGEST_NAME or not _ROLE.fullmatch(text):
+        raise broken("must be at most 253 letters, digits, and ':', '-', '_' and '.' inside")
     return text
 
 
@@ -215,12 +223,14 @@ Quantity = Annotated[str, AfterValidator(quantity)]
 MaybeQuantity = Annotated[str, AfterValidator(_or_empty(quantity))]
 ResourceName = Annotated[str, AfterValidator(resource_name)]
 SecretKey = Annotated[str, AfterValidator(secret_key)]
+RoleName = Annotated[str, AfterValidator(role_name)]
 Image = Annotated[str, AfterValidator(image)]
 AbsolutePath = Annotated[str, AfterValidator(container_path)]
 SubPath = Annotated[str, AfterValidator(sub_path)]
 Url = Annotated[str, Field(max_length=1024), AfterValidator(_url)]
 Capability = Annotated[str, Field(max_length=64), AfterValidator(_capability)]
 AppArmorProfile = Annotated[str, Field(max_length=512), AfterValidator(_apparmor)]
+Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=600, allow_inf_nan=False)]
 UserId = Annotated[int, Field(ge=1, le=2**31 - 1)]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -18,7 +18,9 @@ from openshell_compute_k8s._rules import (
     LabelKey,
     Labels,
     LabelValue,
+    Port,
     ResourceName,
+    RoleName,
     Seconds,
     broken,
 )
@@ -32,6 +34,15 @@ DEFAULT_IMAGE: Final = "ghcr.io/nvidia/openshell-community/sandboxes/base:latest
 
 
 _PRIVILEGED: Final = {"pod-security.kubernetes.io/enforce": "privileged"}
+
+
+class EgressRule(DriverConfig):
+    """An egress rule of a NetworkPolicy, with Kubernetes' own keys; judged by the API server."""
+
+    to: tuple[Mapping[str, Any], ...] = ()
+    """Whom; empty: anybody."""
+    ports: tuple[Mapping[str, Any], ...] = ()
+    """Where; empty: at any port."""
 
 
 class WorkspacesConfig(DriverConfig):
@@ -67,9 +78,17 @@ class WorkspacesConfig(DriverConfig):
     """managed: labels of every workspace's namespace."""
     gateway_pods: Labels = Field(default_factory=Frozen)
     """managed: labels of the gateway's pods in `KubernetesConfig.namespace`: a NetworkPolicy lets
-    only these reach sandboxes, at port `ssh_port`. Empty: no NetworkPolicy. A key under
-    ``openshell.ai/`` is none that a request can give to its sandbox."""
-    ssh_port: Annotated[int, Field(ge=1, le=65535)] = 2222
+    only these reach sandboxes, at port `ssh_port`, and these be reached, at `gateway_port`. Empty:
+    no NetworkPolicy. A key under ``openshell.ai/`` is none that a request can give to its
+    sandbox."""
+    ssh_port: Port = 2222
+    gateway_port: Port = 8080
+    egress: Literal["web", "any"] | tuple[EgressRule, ...] = "web"
+    """managed: what else that NetworkPolicy lets sandboxes reach, beside the cluster's name server:
+    ``web`` is ports 80 and 443 outside of private networks, ``any`` is everything."""
+    account_roles: tuple[RoleName, ...] = ()
+    """managed: ClusterRoles that the sandboxes' account is bound to in every workspace's namespace,
+    as OpenShift's SecurityContextConstraints need. The driver needs the right to bind them."""
 
     @model_validator(mode="after")
     def _mode_has_what_it_needs(self) -> Self:

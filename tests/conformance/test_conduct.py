@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +17,16 @@ import pytest
 from openshell_drivers._wire import compute_driver_pb2 as wire
 from openshell_drivers.conformance._caller import Caller, Transcript, channel_to
 from openshell_drivers.conformance._checks import checks
+from openshell_drivers.conformance._instances import Instance, TargetNotReady, _starved
+from openshell_drivers.conformance._ledger import Ledger
+from openshell_drivers.conformance._profile import Profile
+from openshell_drivers.conformance._targets import Target
 from openshell_drivers.conformance._units import Unit
 from openshell_drivers.conformance.benches.compute import ComputeBench
 from openshell_drivers.conformance.report.model import Result
 from openshell_drivers.testing.gateway import PRESETS
 from tests.conformance.matrix.harness import bare
+from tests.peers.processes import wait_until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
@@ -103,3 +111,42 @@ async def test_a_run_that_is_told_to_stop_ends_what_is_under_way() -> None:
         assert ended.is_set()
 
     assert results == []
+
+
+# A machine that is slow because of the suite's own work.
+
+
+def test_a_process_that_waits_for_a_processor_is_starved() -> None:
+    cpu = min(os.sched_getaffinity(0))
+    burn = [sys.executable, "-c", f"import os; os.sched_setaffinity(0, [{cpu}])\nwhile True: pass"]
+    others = [subprocess.Popen(burn) for _ in range(3)]
+    idle = subprocess.Popen(["sleep", "60"])
+    try:
+        waited = wait_until(lambda: any(_starved(each.pid) > 0.2 for each in others), 30)
+        assert waited
+        assert _starved(idle.pid) < 0.2
+    finally:
+        for each in (*others, idle):
+            each.kill()
+            each.wait()
+
+
+@pytest.mark.parametrize(("starved", "comes_up"), [(0.0, False), (60.0, True)])
+async def test_waiting_for_a_processor_is_not_held_against_a_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, starved: float, comes_up: bool
+) -> None:
+    monkeypatch.setattr("openshell_drivers.conformance._instances._starved", lambda _: starved)
+    serve = "import socket, sys, time; time.sleep(0.5); s = socket.socket(socket.AF_UNIX)"
+    serve += "; s.bind(sys.argv[1]); s.listen(); time.sleep(60)"
+    argv = (sys.executable, "-c", serve, "{socket}")
+    target = Target(given="x", read_as="x", kind="command", name="x", argv=argv)
+    profile = Profile.model_validate({"target": {"ready": 0.3}})
+    instance = Instance(target, profile, tmp_path, Ledger(tmp_path / "ledgers", "x"))
+    try:
+        if comes_up:
+            await instance.start()
+        else:
+            with pytest.raises(TargetNotReady, match="did not accept within"):
+                await instance.start()
+    finally:
+        await instance.close()

@@ -207,15 +207,14 @@ async def test_a_tenant_of_many_namespaces_has_what_it_uses(
             await gateway.ensure_workspace("agents")
             make_claim(kube, place, workspace="agents")
             await everything(gateway, tenant, place)
-            bound = kube.api("GET", f"{RIGHTS}/namespaces/{place}/rolebindings")["items"]
+            if template == "team6":
+                (bound,) = kube.api("GET", f"{RIGHTS}/namespaces/{place}/rolebindings")["items"]
+                assert bound["roleRef"]["name"] == "openshell-sandbox-scc"
             await gateway.delete_workspace("agents")
         assert denied(tenant) == set()
         assert tenant.name not in written(tenant)  # beside the gateway's keys
-        rights = used(tenant) | ({BIND} if bound else set())
+        rights = used(tenant) | ({BIND} if template == "team6" else set())
         assert rights == granted([*tenant.objects, *cluster_roles(tenant)])
-    assert [each["roleRef"]["name"] for each in bound] == (
-        ["openshell-sandbox-scc"] if template == "team6" else []
-    )
 
 
 async def test_sandboxes_may_live_apart_from_the_gateway(
@@ -351,7 +350,7 @@ async def test_a_role_that_may_not_be_given_is_named_to_the_user(
     kube: Access, tmp_path: Path, socket_path: Path
 ) -> None:
     """Whoever may bind one role can give no other that has more than its own rights."""
-    said = r"takes no RoleBinding: .* may not (patch|create) rolebindings .RBAC."
+    said = r"takes no RoleBinding: the driver's account may not bind the role .RBAC."
     with deployed(kube, tmp_path, "team6") as tenant:
         rules = tenant.config().workspaces.model_dump() | {"account_roles": ["cluster-admin"]}
         async with caller_of(tenant, socket_path, workspaces=rules) as caller:

@@ -170,6 +170,8 @@ def _forbidden(refusal: ApiRefusal, message: str) -> str:
         return "an admission webhook of the cluster denies it"
     if found := _CANNOT.search(message):
         return f"the driver's account may not {found[1]} {found[2]} (RBAC)"
+    if "attempting to grant RBAC permissions" in message:
+        return "the driver's account may not bind the role (RBAC)"
     return "the API server forbids it"
 
 

@@ -26,14 +26,14 @@ from openshell_drivers._guards import Rules, admit, require_launch_authenticatio
 from openshell_drivers._locks import KeyedLocks
 from openshell_drivers._observing import observing
 from openshell_drivers._sandboxes import (
-    ObservedSandbox,
     SandboxRef,
     SandboxSpec,
     StartRequest,
 )
 from openshell_drivers._scope import CreateScope, ProvisioningFailed
+from openshell_drivers._sight import Sight
 from openshell_drivers._states import SandboxState
-from openshell_drivers.backoff import Backoff
+from openshell_drivers._undoing import Undoing
 from openshell_drivers.compute import ComputeDriver
 from openshell_drivers.errors import (
     AlreadyExists,
@@ -45,15 +45,6 @@ from openshell_drivers.errors import (
 )
 
 _log: Final = logging.getLogger("openshell_drivers.compute")
-_LEFT: Final = "a failed create may have left something: %s"
-_SIGHT: Final = 5.0
-_SIGHT_AT_START: Final = 20.0
-_ROLLBACK_SECONDS: Final = 20.0
-#: The same while the process ends, which has 10 s in all (PROC-EXIT-02), and of it for a request.
-_LAST_SECONDS: Final = 2.5
-_LAST_REQUEST: Final = 1.5
-_CLEAN_UP: Final = Backoff(attempts=40, delay=1.0, factor=2.0, maximum=60.0, jitter=0.2)
-_LAGS: Final = (0.5, 1.0, 2.0, 0.0)
 _Before: TypeAlias = tuple[SandboxState | None, float, bool]
 _INTERRUPTED: Final = SandboxState.failed("ProvisioningInterrupted", "by a delete that failed")
 
@@ -77,13 +68,11 @@ class Lifecycle:
         self._creating: dict[str, set[anyio.CancelScope]] = {}
         self._provisioning: dict[str, _Making] = {}
         self._detached = Detached(driver.lifecycle_timeout)
-        self._undoing: set[anyio.CancelScope] = set()
-        self._requesting: set[anyio.CancelScope] = set()
-        self._end = math.inf
+        self._undoing = Undoing(driver, self.board, self._locks, self._detached)
+        self._sight = Sight(driver, self.board)
         kind = type(driver)
         self._stops = kind.stop_sandbox is not ComputeDriver.stop_sandbox
         self._starts = kind.start_sandbox is not ComputeDriver.start_sandbox
-        self._gets = kind.get_sandbox is not ComputeDriver.get_sandbox
         self._identifies = driver.authenticates_sandboxes()
 
     @asynccontextmanager
@@ -96,12 +85,7 @@ class Lifecycle:
                 yield
             finally:
                 self._detached.tasks = None
-                now = anyio.current_time()
-                self._end = now + _LAST_SECONDS
-                for each in self._undoing:
-                    each.deadline = min(each.deadline, self._end)
-                for each in self._requesting:
-                    each.deadline = min(each.deadline, now + _LAST_REQUEST)
+                self._undoing.hurry()
                 tasks.cancel_scope.cancel()
 
     # Create.
@@ -133,10 +117,10 @@ class Lifecycle:
 
     async def _create(self, spec: SandboxSpec) -> str | None:
         spec = await self.validate(spec)
-        await self._look_for(spec.id, _SIGHT)
+        await self._sight.look_for(spec.id)
         await self._refuse_existing(spec.ref)
         scope = CreateScope(
-            spec.id, lambda event: self.board.event(spec.id, event), self._requesting
+            spec.id, lambda event: self.board.event(spec.id, event), self._undoing.requests
         )
         self.board.hold(spec.id)
         try:
@@ -145,7 +129,7 @@ class Lifecycle:
         except BaseException as error:
             ours = not isinstance(error, AlreadyExists)
             with anyio.CancelScope(shield=True):
-                await self._roll_back(spec.ref, scope, ours=ours)
+                await self._undoing.roll_back(spec.ref, scope, ours=ours)
             self.board.abandon(spec.id, leftover=ours)
             raise
         entry = self.board.accept(
@@ -154,7 +138,7 @@ class Lifecycle:
         entry.identity = identity
         if scope._work is not None:
             self._provision(entry, scope._work)
-        self._nudge()
+        self._sight.nudge()
         return identity
 
     async def _refuse_existing(self, ref: SandboxRef) -> None:
@@ -171,38 +155,6 @@ class Lifecycle:
         if self._identifies and not identity:
             raise WrongValue("a driver that authenticates sandboxes gives a runtime identity")
 
-    async def _roll_back(self, ref: SandboxRef, scope: CreateScope, *, ours: bool) -> None:
-        """Undo a create. If the driver's delete fails, it is tried again (COMP-CREATE-02)."""
-        clean = False
-        deadline = min(anyio.current_time() + _ROLLBACK_SECONDS, self._end)
-        with anyio.CancelScope(deadline=deadline) as limit:
-            self._undoing.add(limit)
-            try:
-                clean = await scope._roll_back(but_last=not ours)
-                if ours:
-                    clean = await self._remove_rest(ref)
-            finally:
-                self._undoing.discard(limit)
-        if not clean and ours:
-            self._detached.start(self._clean_up, ref)
-
-    async def _remove_rest(self, ref: SandboxRef) -> bool:
-        try:
-            await self._driver.delete_sandbox(ref)
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # an author's delete
-            _log.warning(_LEFT, describe(error), extra={"sandbox": ref.id})
-            return False
-        return True
-
-    async def _clean_up(self, ref: SandboxRef) -> None:
-        for delay in _CLEAN_UP:
-            await anyio.sleep(delay)
-            async with self._locks.hold(ref.id):
-                with anyio.move_on_after(_ROLLBACK_SECONDS):
-                    if self.board.entry(ref.id) is not None or await self._remove_rest(ref):
-                        return
-        _log.error("a failed create has left something", extra={"sandbox": ref.id})
-
     def _provision(self, entry: Entry, work: Callable[[], Awaitable[None]]) -> None:
         making = _Making()
         self._provisioning[entry.id] = making
@@ -214,7 +166,7 @@ class Lifecycle:
                     entry.pinned = failure is not None
                     shown = failure or SandboxState.starting()
                     self.board.show(entry, shown, done=failure is None)
-                    self._nudge()
+                    self._sight.nudge()
             finally:
                 del self._provisioning[entry.id]
                 making.done.set()
@@ -235,7 +187,7 @@ class Lifecycle:
     async def _delete(self, ref: SandboxRef) -> bool:
         async with self._locks.hold(ref.id):
             interrupted = await self._end_provisioning(ref.id)
-            await self._look_for(ref.id, _SIGHT)  # "nothing there" must not mean "cannot see"
+            await self._sight.look_for(ref.id)  # "nothing there" must not mean "cannot see"
             entry = self.board.entry(ref.id)
             if entry is None:
                 return await returned(bool, self._driver.delete_sandbox, ref)
@@ -252,35 +204,23 @@ class Lifecycle:
                 self.board.restore(entry, *before)
                 raise
             if existed and self.board.poller is not None:  # told at once if it is gone already
-                self._detached.start(self._poll_once)
+                self._detached.start(self._sight.poll_once)
             return True
 
     async def _confirm_absence(self, entry: Entry) -> None:
         """Hold a driver that found nothing to delete to what it lists (COMP-DEL-03)."""
-        if entry.observed is not None and await self._is_listed(entry):
+        if entry.observed is not None and await self._sight.is_listed(entry):
             raise Internal("the driver found nothing to delete, and the sandbox is there")
         self.board.delete(entry.id)
 
     async def _confirm_loss(self, entry: Entry, before: _Before) -> None:
         """Hold a driver that does not find a sandbox to what it lists (COMP-WATCH-07)."""
         try:
-            if await self._is_listed(entry):
+            if await self._sight.is_listed(entry):
                 raise Unavailable("the driver lists the sandbox and does not find it")
         except BaseException:
             self.board.restore(entry, *before)
             raise
-
-    async def _is_listed(self, entry: Entry) -> bool:
-        """Whether a polled backend shows a sandbox, and goes on showing it; a list may lag."""
-        poller = self.board.poller
-        if poller is None:
-            return False
-        for pause in _LAGS:
-            await poller.fresh()
-            if entry.unlisted or self.board.entry(entry.id) is not entry:
-                return False
-            await anyio.sleep(pause)
-        return True
 
     async def _end_provisioning(self, sandbox_id: str) -> bool:
         """Cancel what a create goes on with, and wait for its end; say whether it did."""
@@ -290,11 +230,6 @@ class Lifecycle:
         making.scope.cancel()
         await making.done.wait()
         return making.scope.cancelled_caught
-
-    async def _poll_once(self) -> None:
-        if self.board.poller is not None:
-            with contextlib.suppress(Unavailable):  # the next poll of the interval will do
-                await self.board.poller.fresh()
 
     # Stop and start.
 
@@ -307,7 +242,7 @@ class Lifecycle:
 
     async def _stop(self, ref: SandboxRef) -> None:
         async with self._complete(ref.id):
-            entry = await self._existing(ref)
+            entry = await self._sight.existing(ref)
             entry.generation = ""
             if _kind(entry) == "stopped":
                 return
@@ -326,7 +261,7 @@ class Lifecycle:
                 self.board.restore(entry, *before)
             else:
                 self.board.show(entry, SandboxState.stopped(), done=True)
-            self._nudge()
+            self._sight.nudge()
 
     async def start(self, ref: SandboxRef, request: StartRequest) -> str | None:
         """Start; gives the runtime identity, if the driver has one."""
@@ -337,7 +272,7 @@ class Lifecycle:
 
     async def _start(self, ref: SandboxRef, request: StartRequest) -> str | None:
         async with self._locks.hold(ref.id):
-            entry = await self._existing(ref, outage=True)
+            entry = await self._sight.existing(ref, outage=True)
             if ref.id in self._provisioning:  # on its way already (COMP-START-01)
                 return entry.identity
             if request.generation_id and entry.generation == request.generation_id:
@@ -361,7 +296,7 @@ class Lifecycle:
             if entry.shown is not None and entry.shown.kind == "starting":
                 entry.pinned = False
                 self.board.show(entry, SandboxState.starting(), done=True)
-            self._nudge()
+            self._sight.nudge()
             return identity
 
     @asynccontextmanager
@@ -375,66 +310,16 @@ class Lifecycle:
                     return
             await making.done.wait()
 
-    async def _existing(self, ref: SandboxRef, *, outage: bool = False) -> Entry:
-        """Find the sandbox that an operation is about.
-
-        A start waits for the end of an outage: any error at a gateway's own start condemns the
-        sandbox (COMP-START-02).
-        """
-        await self._look_for(ref.id, _SIGHT_AT_START if outage else _SIGHT, outage=outage)
-        entry = self.board.entry(ref.id)
-        if entry is None:
-            raise NotFound("there is no sandbox with this id")
-        if entry.doomed:
-            raise FailedPrecondition("the sandbox is being deleted")
-        return entry
-
-    async def _look_for(self, sandbox_id: str, seconds: float, *, outage: bool = False) -> None:
-        """See to it that the board has the sandbox, if the backend does: another instance of this
-        driver may have created it a moment ago."""
-        poller = self.board.poller
-        if poller is not None and self.board.blind_reason and not outage:
-            await poller.fresh()  # the outage may be over
-        await self.board.sighted(seconds, outage=outage)
-        if self.board.entry(sandbox_id) is None and poller is not None:
-            await poller.fresh()
-
     # Get and list.
 
     async def get(self, ref: SandboxRef) -> Entry:
         """Observe one sandbox. Raises `NotFound` if it is gone, `Unavailable` if that cannot be
         seen."""
-        if self._gets:
-            await self._get_from_driver(ref)
-        else:
-            await self.list()
-        entry = self.board.entry(ref.id)
-        if entry is None:
-            raise NotFound("there is no sandbox with this id")
-        return entry
-
-    async def _get_from_driver(self, ref: SandboxRef) -> None:
-        began = self.board.mark()
-        try:
-            seen = await returned(ObservedSandbox, self._driver.get_sandbox, ref)
-        except NotFound:
-            entry = self.board.entry(ref.id)
-            if entry is not None and entry.touched <= began:
-                self.board.lose(entry)
-            return
-        if seen.id != ref.id:
-            raise Internal("the driver observed another sandbox than the one asked for")
-        self.board.update(seen, began=began)
+        return await self._sight.get(ref)
 
     async def list(self) -> None:
         """Make sure that what the board says of all sandboxes is true now (COMP-LIST-02)."""
-        if self.board.poller is not None:
-            await self.board.poller.fresh()
-        await self.board.sighted(_SIGHT)
-
-    def _nudge(self) -> None:
-        if self.board.poller is not None:
-            self.board.poller.nudge()
+        await self._sight.list()
 
 
 def _refuse_another(entry: Entry, request: StartRequest) -> None:

@@ -258,7 +258,7 @@ async def test_what_a_create_awaited_may_be_cancelled_and_is_undone(driver: Driv
 async def test_what_could_not_be_removed_is_removed_later(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("openshell_drivers._lifecycle._CLEAN_UP", [0.0, 0.0, 0.0])
+    monkeypatch.setattr("openshell_drivers._undoing._CLEAN_UP", [0.0, 0.0, 0.0])
     driver.platform.fail("created", lambda: Unavailable("no answer"))
     driver.platform.fail("delete", *[lambda: Unavailable("no answer")] * 2)
     async with living(driver) as life, Reader.of(life.board) as reader:
@@ -278,8 +278,8 @@ async def test_cleaning_up_keeps_no_lock_for_ever(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An author's delete that hangs does not make its id unusable."""
-    monkeypatch.setattr("openshell_drivers._lifecycle._CLEAN_UP", [0.0])
-    monkeypatch.setattr("openshell_drivers._lifecycle._ROLLBACK_SECONDS", 0.05)
+    monkeypatch.setattr("openshell_drivers._undoing._CLEAN_UP", [0.0])
+    monkeypatch.setattr("openshell_drivers._undoing._ROLLBACK_SECONDS", 0.05)
     driver.platform.fail("created", lambda: Unavailable("no answer"))
     driver.platform.fail("delete", lambda: Unavailable("no answer"))
     async with living(driver) as life:
@@ -591,7 +591,7 @@ async def test_events_of_a_create_that_fails_are_told_to_nobody(driver: Driver) 
 async def test_what_a_backend_shows_of_a_failed_create_is_not_told(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("openshell_drivers._lifecycle._CLEAN_UP", [])
+    monkeypatch.setattr("openshell_drivers._undoing._CLEAN_UP", [])
     driver.platform.fail("created", lambda: Unavailable("not now"))
     driver.platform.fail("delete", lambda: Unavailable("not now"))
     async with living(driver) as life, Reader.of(life.board) as reader:

@@ -458,7 +458,7 @@ async def test_a_sandbox_that_is_listed_and_not_found_is_not_lost(
     operation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """COMP-WATCH-07, COMP-START-02: a driver that could not see for a moment."""
-    monkeypatch.setattr("openshell_drivers._lifecycle._LAGS", (0.0, 0.0))
+    monkeypatch.setattr("openshell_drivers._sight._LAGS", (0.0, 0.0))
     driver = Polled()
     driver.platform.put(
         ID, SandboxState.stopped() if operation == "start" else SandboxState.ready()

@@ -64,6 +64,8 @@ def assemble(request: Request, course: Course) -> Report:
     executed = sum(result.outcome in _EXECUTED for result in ordered)
     whole = not course.stopped and len(ordered) == len(course.units)
     verdict = overall(verdicts, complete=whole, executed=executed)
+    have = {f"{result.check}[{result.preset}]" for result in ordered}
+    lost = [unit.key for unit in course.units if unit.key not in have and not course.stopped]
     run = Run(
         id=course.world.run,
         started=course.started,
@@ -80,10 +82,8 @@ def assemble(request: Request, course: Course) -> Report:
         faults=_faults(request, course.world),
     )
     warnings = [f"the run was cut short: {course.stopped}"] if course.stopped else []
-    have = {f"{result.check}[{result.preset}]" for result in ordered}
-    lost = [unit.key for unit in course.units if unit.key not in have]
-    if lost and not course.stopped:
-        warnings.append(f"the suite broke: it has no result of {', '.join(lost)}")
+    if lost:
+        warnings.append(f"by a fault of the suite there is no result of {', '.join(lost)}")
     warnings += problems
     return Report(
         verdict=verdict,

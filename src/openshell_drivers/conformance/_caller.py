@@ -291,6 +291,7 @@ async def _within(seconds: float, call: Awaitable[bytes]) -> bytes:
     """Await a call. Raises `TimeoutError`, and `_ClosedError` for a cancellation of grpcio's own:
     as a `CancelledError` it would end the caller as if somebody had cancelled that."""
     answer = asyncio.ensure_future(call)
+    answer.add_done_callback(lambda done: done.cancelled() or done.exception())  # it is looked at
     try:
         await asyncio.wait({answer}, timeout=seconds)
         late = not answer.done()

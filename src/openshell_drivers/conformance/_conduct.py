@@ -20,6 +20,7 @@ from openshell_drivers.conformance._outcomes import (
     Broken,
     NotObservable,
     NotTestable,
+    TooSlow,
 )
 from openshell_drivers.conformance._targets import Target
 from openshell_drivers.conformance._units import Unit
@@ -40,8 +41,7 @@ _AT_ONCE: Final = 16
 _PROCESSES: Final = 4
 #: How many sandboxes most checks have at once.
 _EACH: Final = 4
-#: How many checks that could not begin, or took too long, are tried once more, each alone: a slow
-#: machine with many at work shows its sandboxes late, too.
+#: How many checks that took too long at an instance of many are tried once more, each alone.
 _AGAIN: Final = 4
 _CLEANING: Final = 120.0
 _ENDING: Final = 15.0
@@ -133,6 +133,7 @@ class Conductor:
         own = [group for group in rough if not self._exclusive(group[0].check)]
         exclusive = [group for group in rough if self._exclusive(group[0].check)]
         again = await self._all([*own, *gentle], say)
+        self._world.vain.clear()  # what was waited for in vain may come when nothing else goes on
         for group in [*again, *exclusive, *last]:
             await self._group(group, say)
         await self.look_for_leaks()
@@ -140,7 +141,7 @@ class Conductor:
     async def _all(
         self, groups: Iterable[list[Unit]], say: Callable[[Result], None]
     ) -> list[list[Unit]]:
-        """Run them at once; some of those that were blocked in the crowd are given back unsaid."""
+        """Run them at once; those that were too slow in the crowd are given back unsaid."""
         crowded: list[list[Unit]] = []
         async with asyncio.TaskGroup() as tasks:
             for group in groups:
@@ -154,8 +155,8 @@ class Conductor:
         crowded: list[list[Unit]] | None = None,
     ) -> None:
         end = await self._execute(group[-1])
-        blocked = isinstance(end.problem, Blocked) and not self._rough(group[0].check)
-        if blocked and crowded is not None and len(crowded) < _AGAIN:
+        late = isinstance(end.problem, TooSlow) and not self._rough(group[0].check)
+        if late and crowded is not None and len(crowded) < _AGAIN:
             crowded.append(group)
             return
         for unit in group:
@@ -290,9 +291,13 @@ async def _outcome(work: Coroutine[Any, Any, None]) -> BaseException | None:
         await asyncio.wait({task})
     except asyncio.CancelledError:  # the run is told to stop
         task.cancel()
-        await asyncio.wait({task})
+        await asyncio.gather(task, return_exceptions=True)
         raise
-    return asyncio.CancelledError() if task.cancelled() else task.exception()
+    try:
+        task.result()
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # it is what is asked for
+        return error
+    return None
 
 
 def _single(error: Exception) -> Exception:
@@ -308,7 +313,7 @@ def _too_long(bench: Bench) -> BaseException:
     hung = [c for c in bench.transcript.calls if c.code == "CANCELLED" and c.milliseconds > _HUNG]
     if not hung:
         calls = len(bench.transcript.calls)
-        return Blocked(f"it was given up after {limit:g} s; its last {calls} calls were answered")
+        return TooSlow(f"it was given up after {limit:g} s; its last {calls} calls were answered")
     words = f"{hung[-1].rpc} had no answer for {hung[-1].milliseconds / 1000:.0f} s"
     return Broken(f"every call is answered, and the check ends within {limit:g} s", words)
 

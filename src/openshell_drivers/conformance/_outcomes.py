@@ -28,6 +28,10 @@ class Blocked(Exception):
         """The clause that is likely broken."""
 
 
+class TooSlow(Blocked):
+    """It took longer than it may; when nothing else is under way it may do."""
+
+
 class NotApplicable(Exception):
     """The driver may do without what the check is about, and does."""
 

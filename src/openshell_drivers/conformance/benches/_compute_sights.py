@@ -15,7 +15,7 @@ from openshell_drivers._codec.compute import decode_sandbox
 from openshell_drivers._sandboxes import SandboxStatus
 from openshell_drivers._wire import compute_driver_pb2 as wire
 from openshell_drivers.conformance._caller import Caller
-from openshell_drivers.conformance._outcomes import Blocked
+from openshell_drivers.conformance._outcomes import Blocked, TooSlow
 from openshell_drivers.conformance.benches._base import unhurried
 from openshell_drivers.conformance.benches._compute_calls import ComputeCalls, Observed
 from openshell_drivers.conformance.benches._watchlog import HEADERS, WatchLog
@@ -108,7 +108,7 @@ class ComputeSights(ComputeCalls):
             await anyio.sleep(unhurried(pause, asked))
             pause = min(pause * 1.4, 0.15)
         self.world.vain.add(vain)
-        raise Blocked(
+        raise TooSlow(
             f"the sandbox did not get {' or '.join(phases)} within {limit:g} s: Get shows {last}",
             "COMP-STAT-04",
         )
@@ -129,7 +129,7 @@ class ComputeSights(ComputeCalls):
             if time.monotonic() > deadline:
                 last = "no such sandbox" if seen is None else self.described(seen)
                 self.world.vain.add(vain)
-                raise Blocked(
+                raise TooSlow(
                     f"the stop was not confirmed within {limit:g} s: Get shows {last}",
                     "COMP-STAT-06",
                 )
@@ -154,7 +154,7 @@ class ComputeSights(ComputeCalls):
         asked = time.monotonic()
         while await self.observed(sandbox_id) is not None:
             if time.monotonic() > deadline:
-                raise Blocked(f"the sandbox was not gone within {limit:g} s", "COMP-DEL-01")
+                raise TooSlow(f"the sandbox was not gone within {limit:g} s", "COMP-DEL-01")
             await anyio.sleep(unhurried(pause, asked))
             asked = time.monotonic()
             pause = min(pause * 1.4, 0.15)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from openshell_drivers._wire import compute_driver_pb2 as wire
 from openshell_drivers.conformance._checks import check
-from openshell_drivers.conformance._outcomes import Blocked, Broken
+from openshell_drivers.conformance._outcomes import Blocked, Broken, TooSlow
 from openshell_drivers.conformance.benches.compute import LAG, ComputeBench
 from openshell_drivers.conformance.checks._sandboxes import got, in_list, seen, still_runs, twins
 
@@ -73,7 +73,7 @@ async def watch_gives_them_back(compute: ComputeBench) -> None:
         try:
             await log.until(lambda: bool(told()), LAG, "an event comes", lambda: "none came")
         except Broken:
-            raise Blocked("the watch lacks what was created", "COMP-CREATE-01") from None
+            raise TooSlow("the watch lacks what was created", "COMP-CREATE-01") from None
         for found in told():
             _same(compute, found, sandbox, "WatchSandboxes")
 

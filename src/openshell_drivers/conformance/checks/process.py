@@ -302,6 +302,7 @@ async def killed_in_create(bench: ComputeBench) -> None:
         create = asyncio.create_task(bench.create(sandbox))
         await asyncio.sleep(delay)
         await bench.kill_and_restart(create)
+        await create
         await _nothing_lost(bench, sandbox.id, before, delay)
 
 

@@ -565,6 +565,19 @@ def test_managed_rights_are_confined(kube: Access, tmp_path: Path) -> None:
             kube.api("DELETE", f"/api/v1/namespaces/{name}")
 
 
+def test_the_right_to_bind_is_confined_by_itself(kube: Access, tmp_path: Path) -> None:
+    """A tenant that is managed no more, and whose binding was left."""
+    with deployed(kube, tmp_path, "team6") as tenant, account_of(tenant) as account:
+        require_confined(account)
+        binding = f"{RIGHTS}/clusterrolebindings/openshell-compute-managed:{tenant.name}"
+        kube.api("DELETE", binding)
+        role = {"kind": "ClusterRole", "name": "openshell-sandbox-scc"}
+        body = {"metadata": {"name": "any"}, "roleRef": role}
+        path = f"{RIGHTS}/namespaces/kube-system/rolebindings"
+        assert wait_until(lambda: not account.may("POST", "/api/v1/namespaces"), 30)
+        assert is_confined(account, "POST", path, body)
+
+
 def test_a_managed_account_writes_nothing_beside_its_gateway(kube: Access, tmp_path: Path) -> None:
     """At home are the gateway's keys and its network policy."""
     with deployed(kube, tmp_path, "team6") as tenant, account_of(tenant) as account:

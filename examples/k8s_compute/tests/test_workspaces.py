@@ -260,13 +260,20 @@ async def test_what_sandboxes_reach_is_configured(
     assert others == rules
 
 
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [
+        ({"cidr": "nonsense"}, "refuses"),
+        ({"cird": "10.1.0.0/16"}, "a field that Kubernetes does not know"),
+        ("10.1.0.0/16", "a value of the wrong type"),
+    ],
+)
 async def test_an_egress_rule_that_the_server_refuses_is_told_to_the_user(
-    tenants: Tenants, socket_path: Path
+    tenants: Tenants, socket_path: Path, block: Any, said: str
 ) -> None:
-    rule = {"to": [{"ipBlock": {"cidr": "nonsense"}}]}
-    fence = {"gateway_pods": {"app": "gateway"}, "egress": [rule]}
+    fence = {"gateway_pods": {"app": "gateway"}, "egress": [{"to": [{"ipBlock": block}]}]}
     async with tenants.caller(socket_path, **fence) as caller:
-        with pytest.raises(FailedPrecondition, match="NetworkPolicy"):
+        with pytest.raises(FailedPrecondition, match=f"takes no NetworkPolicy: .*{said}"):
             await caller.compute.create_sandbox(spec("a"))
 
 
@@ -276,7 +283,17 @@ async def test_the_sandboxes_account_is_given_the_roles_it_needs(
     roles = ["view", "system:auth-delegator"]
     async with tenants.caller(socket_path, account_roles=roles) as caller:
         await caller.compute.ensure_workspace("a")
+        theirs = {
+            "metadata": {"name": "view"},
+            "roleRef": {"kind": "ClusterRole", "name": "view"},
+            "subjects": [{"kind": "User", "name": "somebody"}],
+        }
+        path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{tenants.name('a')}/rolebindings"
+        tenants.kube.api("POST", path, theirs)
         await caller.compute.ensure_workspace("a")
+        left = tenants.kube.api("GET", f"{path}/view")["subjects"]
+        assert [each["name"] for each in left] == ["somebody"]
+        tenants.kube.api("DELETE", f"{path}/view")
     found = tenants.within("a", "rolebindings", "rbac.authorization.k8s.io/v1")
     account = {
         "kind": "ServiceAccount",

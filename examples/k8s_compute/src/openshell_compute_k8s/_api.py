@@ -190,4 +190,5 @@ class Api:
 def _passing(refusal: ApiRefusal, *, again: bool) -> bool:
     """Whether the same request may be let in a little later. One that found too much to do, or a
     quota that was counted anew meanwhile, was not let in at all."""
-    return refusal.code == 429 or refusal.quota_conflict or (again and refusal.code >= 500)
+    broken = refusal.code >= 500 and not refusal.misshapen
+    return refusal.code == 429 or refusal.quota_conflict or (again and broken)

@@ -36,6 +36,7 @@ _MISSING: Final = re.compile(
     r"|no PriorityClass with name [a-z0-9.-]{1,253} was found"
 )
 _CANNOT: Final = re.compile(r'cannot ([a-z]{1,20}) resource "([a-z./-]{1,100})"')
+_MISSHAPEN: Final = "failed to create typed patch object"
 _NAMESPACE_ENDS: Final = "because it is being terminated"
 _WORD: Final = re.compile(r"[A-Za-z]{1,64}")
 _FIELD: Final = re.compile(r"[A-Za-z0-9_.\[\]/-]{1,200}")
@@ -73,6 +74,12 @@ class ApiRefusal(Exception):
     def ending_namespace(self) -> bool:
         """Whether the namespace is being deleted."""
         return self.code == 403 and _NAMESPACE_ENDS in self.status.message
+
+    @property
+    def misshapen(self) -> bool:
+        """Whether what was applied has no such field, or a value of another type: a server-side
+        apply answers 500 to that, always."""
+        return self.code == 500 and _MISSHAPEN in self.status.message
 
     @property
     def gone(self) -> bool:
@@ -134,13 +141,15 @@ def answer_create(refusal: ApiRefusal, what: str, namespace: str) -> DriverError
     a gateway does not pass the message on (COMP-CREATE-06)."""
     if refusal.already_exists:
         return AlreadyExists(f"the {what} exists already")
-    if refusal.code in {400, 403, 404, 413, 422}:
+    if refusal.code in {400, 403, 404, 413, 422} or refusal.misshapen:
         return FailedPrecondition(f"namespace {namespace} takes no {what}: {_why(refusal)}")
     return answer(refusal, f"create the {what}")
 
 
 def _why(refusal: ApiRefusal) -> str:
     message = refusal.status.message
+    if refusal.misshapen:
+        return "it has a field that Kubernetes does not know, or a value of the wrong type"
     if refusal.quota_conflict:
         return "the namespace's quota is changed all the time"
     if refusal.code < 500 and (policy := _POLICY.search(message)):

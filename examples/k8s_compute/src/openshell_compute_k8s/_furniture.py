@@ -16,7 +16,7 @@ Thing = tuple[str, dict[str, Any]]
 
 _NETWORK: Final = "networking.k8s.io/v1"
 _RIGHTS: Final = "rbac.authorization.k8s.io"
-_POLICY: Final = "openshell-sandboxes"
+_OWN: Final = "openshell-sandboxes"
 _DEFAULT: Final = "default"
 """The account that every namespace has."""
 
@@ -56,12 +56,13 @@ def furniture(config: KubernetesConfig, home: str, name: str, workspace: str) ->
         metadata = _metadata(config, account, name, workspace)
         yield core("serviceaccounts", name, account), _service_account(metadata)
     for role in config.workspaces.account_roles:
-        metadata = _metadata(config, role, name, workspace)
-        path = group(f"{_RIGHTS}/v1", "rolebindings", name, role)
+        own = f"{_OWN}:{role}"  # and not one that somebody else has bound the role by
+        metadata = _metadata(config, own, name, workspace)
+        path = group(f"{_RIGHTS}/v1", "rolebindings", name, own)
         yield path, _role_binding(metadata, role, account)
     if config.workspaces.gateway_pods:
-        metadata = _metadata(config, _POLICY, name, workspace)
-        path = group(_NETWORK, "networkpolicies", name, _POLICY)
+        metadata = _metadata(config, _OWN, name, workspace)
+        path = group(_NETWORK, "networkpolicies", name, _OWN)
         yield path, _network_policy(config, home, metadata)
 
 

@@ -78,9 +78,9 @@ class WorkspacesConfig(DriverConfig):
     """managed: labels of every workspace's namespace."""
     gateway_pods: Labels = Field(default_factory=Frozen)
     """managed: labels of the gateway's pods in `KubernetesConfig.namespace`: a NetworkPolicy lets
-    only these reach sandboxes, at port `ssh_port`, and these be reached, at `gateway_port`. Empty:
-    no NetworkPolicy. A key under ``openshell.ai/`` is none that a request can give to its
-    sandbox."""
+    only these reach sandboxes, at port `ssh_port`, and these be reached, at `gateway_port`: both
+    are ports of pods, which a Service may call otherwise. Empty: no NetworkPolicy. A key under
+    ``openshell.ai/`` is none that a request can give to its sandbox."""
     ssh_port: Port = 2222
     gateway_port: Port = 8080
     egress: Literal["web", "any"] | tuple[EgressRule, ...] = "web"

@@ -15,7 +15,7 @@ from typing import Any, Final
 import yaml
 from openshell_compute_k8s import KubernetesConfig
 
-from tests.peers.kube import Access, ApiError, ensure_kubernetes
+from tests.peers.kube import Access, ensure_kubernetes
 from tests.peers.processes import PeerFailed, wait_until
 
 DEPLOY: Final = Path(__file__).parents[1] / "deploy"
@@ -229,8 +229,4 @@ def _delete(kube: Access, objects: Iterable[Object]) -> None:
     for each in objects:
         if each["kind"] in {"Namespace", "ClusterRoleBinding"}:
             group = "/api/v1" if each["kind"] == "Namespace" else f"/apis/{each['apiVersion']}"
-            try:
-                kube.api("DELETE", f"{group}/{each['kind'].lower()}s/{each['metadata']['name']}")
-            except ApiError as error:
-                if error.status != 404:
-                    raise
+            kube.remove(f"{group}/{each['kind'].lower()}s/{each['metadata']['name']}")

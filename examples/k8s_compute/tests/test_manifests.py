@@ -91,7 +91,7 @@ def test_the_api_server_takes_it(
     text = applied(kube, objects, "--dry-run=server")
     assert len(text.splitlines()) == len(objects)
     for each in spaces:
-        kube.api("DELETE", f"/api/v1/namespaces/{each['metadata']['name']}")
+        kube.remove(f"/api/v1/namespaces/{each['metadata']['name']}")
 
 
 def gateways(folder: Path) -> Object:

@@ -129,7 +129,7 @@ def place(kube: Access) -> Iterator[Place]:
             if error.status != 409:
                 raise
     yield Place(kube, namespace)
-    kube.api("DELETE", f"/api/v1/namespaces/{namespace}")
+    kube.remove(f"/api/v1/namespaces/{namespace}")
 
 
 def sandbox(spec: SandboxSpec, config: KubernetesConfig, version: str) -> dict[str, Any]:

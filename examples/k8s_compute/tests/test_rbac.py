@@ -400,7 +400,7 @@ def bound_without(tenant: Tenant, role: str, resource: str) -> Iterator[None]:
     try:
         yield
     finally:
-        api("DELETE", f"{RIGHTS}/clusterroles/{own}")
+        tenant.kube.remove(f"{RIGHTS}/clusterroles/{own}")
 
 
 # What the account may not do.
@@ -562,7 +562,7 @@ def test_managed_rights_are_confined(kube: Access, tmp_path: Path) -> None:
         unmarked["metadata"]["labels"] = {"openshell.ai/gateway-id": tenant.name}
         assert not is_confined(account, "POST", "/api/v1/namespaces", unmarked)
         for name in (own, foreign):
-            kube.api("DELETE", f"/api/v1/namespaces/{name}")
+            kube.remove(f"/api/v1/namespaces/{name}")
 
 
 def test_the_right_to_bind_is_confined_by_itself(kube: Access, tmp_path: Path) -> None:

@@ -338,8 +338,8 @@ async def denying(world: World, reason: str, resource: str = "sandboxes") -> Asy
         assert await eventually(lambda: denies(world, resource))
         yield name
     finally:
-        world.kube.api("DELETE", f"{bindings}/{name}")
-        world.kube.api("DELETE", f"{policies}/{name}")
+        world.kube.remove(f"{bindings}/{name}")
+        world.kube.remove(f"{policies}/{name}")
 
 
 def denies(world: World, resource: str) -> bool:

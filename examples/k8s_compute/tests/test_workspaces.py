@@ -139,7 +139,7 @@ def tenants(world: World) -> Iterator[Tenants]:
     yield tenants
     for each in world.kube.api("GET", NAMESPACES)["items"]:
         if each["metadata"]["name"].startswith(tenants.prefix):
-            world.kube.api("DELETE", f"{NAMESPACES}/{each['metadata']['name']}")
+            world.kube.remove(f"{NAMESPACES}/{each['metadata']['name']}")
 
 
 async def listed(caller: Connection) -> set[str]:

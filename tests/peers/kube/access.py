@@ -169,6 +169,14 @@ class Access:
             raise ApiError(answer.status_code, told)
         return dict(told)
 
+    def remove(self, path: str) -> None:
+        """Delete an object that may be gone already, or be changed at this moment while it goes."""
+        try:
+            self.api("DELETE", path)
+        except ApiError as error:
+            if error.status not in {404, 409}:
+                raise
+
     def watch(self, path: str, version: str, timeout: int = 1) -> list[dict[str, Any]]:
         """Return what a watch from that resource version says within so many seconds."""
         asked = {"watch": "1", "resourceVersion": version, "timeoutSeconds": str(timeout)}

@@ -15,11 +15,15 @@ from typing import Any
 import pytest
 
 from openshell_drivers._wire import compute_driver_pb2 as wire
+from openshell_drivers.conformance._assemble import Course, assemble
 from openshell_drivers.conformance._caller import Caller, Transcript, channel_to
 from openshell_drivers.conformance._checks import checks
+from openshell_drivers.conformance._detect import Found
 from openshell_drivers.conformance._instances import Instance, TargetNotReady, _starved
 from openshell_drivers.conformance._ledger import Ledger
+from openshell_drivers.conformance._outcomes import Blocked, TooSlow
 from openshell_drivers.conformance._profile import Profile
+from openshell_drivers.conformance._request import Request
 from openshell_drivers.conformance._targets import Target
 from openshell_drivers.conformance._units import Unit
 from openshell_drivers.conformance.benches.compute import ComputeBench
@@ -77,6 +81,32 @@ async def test_cleaning_up_that_ends_by_a_cancellation_is_a_leak_and_no_lost_res
     ]
 
 
+async def test_a_result_that_is_missing_is_named(tmp_path: Path) -> None:
+    units = [unit(fine), unit(fine, "COMP-GET-01")]
+    results: list[Result] = []
+    target = {"given": "x", "read_as": "x", "kind": "command", "name": "x", "argv": ["x"]}
+    asked = {"target": target, "events": tmp_path / "e", "ledgers": tmp_path / "l"}
+    async with bare() as conductor:
+        await conductor.run(units[:1], results.append)
+        course = Course(
+            world=conductor._world,
+            found=Found(),
+            units=units,
+            results=results,
+            leaks=[],
+            started="2026-01-01T00:00:00+00:00",
+            seconds=1.0,
+            waivers=[],
+            stopped="",
+            full=True,
+        )
+    whole = assemble(Request.model_validate(asked), replace(course, units=units[:1]))
+    assert (whole.run.complete, whole.warnings) == (True, [])
+    report = assemble(Request.model_validate(asked), course)
+    assert report.verdict == "incomplete"
+    assert report.warnings == [f"by a fault of the suite there is no result of {units[1].key}"]
+
+
 async def test_a_channel_that_closes_under_a_call_is_an_answer(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as mute:
         mute.bind(str(tmp_path / "s"))
@@ -116,6 +146,39 @@ async def test_a_run_that_is_told_to_stop_ends_what_is_under_way() -> None:
 # A machine that is slow because of the suite's own work.
 
 
+async def test_what_waited_in_vain_is_tried_again_alone_with_its_whole_time() -> None:
+    tries: list[set[tuple[str, tuple[str, ...]]]] = []
+
+    async def slow(bench: ComputeBench) -> None:
+        tries.append(set(bench.world.vain))
+        if len(tries) == 1:
+            bench.world.vain.add((bench.preset.name, ("Ready",)))
+            raise TooSlow("it was not Ready")
+
+    results: list[Result] = []
+    async with bare() as conductor:
+        await conductor.run([unit(slow)], results.append)
+
+    assert [each.outcome for each in results] == ["pass"]
+    assert tries == [set(), set()]
+
+
+async def test_what_is_blocked_for_another_reason_is_not_tried_again() -> None:
+    """Of a driver that dies under load the report has to tell."""
+    tries = 0
+
+    async def blocked(_: ComputeBench) -> None:
+        nonlocal tries
+        tries += 1
+        raise Blocked("the driver's process has ended")
+
+    results: list[Result] = []
+    async with bare() as conductor:
+        await conductor.run([unit(blocked)], results.append)
+
+    assert ([each.outcome for each in results], tries) == (["blocked"], 1)
+
+
 def test_a_process_that_waits_for_a_processor_is_starved() -> None:
     cpu = min(os.sched_getaffinity(0))
     burn = [sys.executable, "-c", f"import os; os.sched_setaffinity(0, [{cpu}])\nwhile True: pass"]
@@ -131,10 +194,17 @@ def test_a_process_that_waits_for_a_processor_is_starved() -> None:
             each.wait()
 
 
-@pytest.mark.parametrize(("starved", "comes_up"), [(0.0, False), (60.0, True)])
+@pytest.mark.parametrize(
+    ("starved", "forgiven", "comes_up"), [(0.0, 10, False), (60.0, 10, True), (60.0, 0.1, False)]
+)
 async def test_waiting_for_a_processor_is_not_held_against_a_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, starved: float, comes_up: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    starved: float,
+    forgiven: float,
+    comes_up: bool,
 ) -> None:
+    monkeypatch.setattr("openshell_drivers.conformance._instances._MOST_STARVED", forgiven)
     monkeypatch.setattr("openshell_drivers.conformance._instances._starved", lambda _: starved)
     serve = "import socket, sys, time; time.sleep(0.5); s = socket.socket(socket.AF_UNIX)"
     serve += "; s.bind(sys.argv[1]); s.listen(); time.sleep(60)"

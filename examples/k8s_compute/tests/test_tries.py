@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from openshell_compute_k8s import _api
+from openshell_compute_k8s._failures import read_refusal
 
 from examples.k8s_compute.tests.scripted import MADE, SANDBOXES, Answer, Script, create, driver_of
 from openshell_drivers import Backoff, DriverError
@@ -71,3 +73,15 @@ async def test_any_other_refusal_of_a_create_stands(
     short_dir: Path, answer: Answer, code: str
 ) -> None:
     assert await created(short_dir, answer, MADE) == (code, 1)
+
+
+@pytest.mark.parametrize(
+    ("message", "passes"), [("failed to create typed patch object", False), ("etcd", True)]
+)
+def test_an_apply_that_kubernetes_cannot_read_is_not_tried_again(
+    message: str, passes: bool
+) -> None:
+    """A 500 like any other, but for its words; the same request gets it for ever."""
+    body = json.dumps({"message": f"{message} (a; b): .spec.c: field not declared in schema"})
+    refusal = read_refusal(500, body.encode(), None)
+    assert _api._passing(refusal, again=True) is passes
